@@ -1,0 +1,1 @@
+"""gmonitor: starts a few tasks, shows them live, and lets one end the generator and watch."""

