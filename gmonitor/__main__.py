@@ -1,0 +1,40 @@
+"""The entry point: what must come before monkey-patching, the patching, and then cli."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Runs gmonitor and exits."""
+    for fd in (0, 1, 2):  # the event loop aborts on a closed one, and the next open would get its number
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
+        null = open(os.devnull, "r+")  # noqa: SIM115  # for the rest of our life
+        sys.stdin, sys.stdout, sys.stderr = sys.stdin or null, sys.stdout or null, sys.stderr or null
+
+    from gmonitor.guard import Guard  # noqa: PLC0415
+
+    guard = Guard.fork()  # before there is an event loop that it would share
+
+    from gevent import monkey  # noqa: PLC0415
+
+    monkey.patch_all()
+    from gmonitor.cli import run  # noqa: PLC0415
+
+    try:
+        code = run(sys.argv[1:], os.environ, guard)
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # before we listen for it
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 141
+    guard.dismiss()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""The monitor's loop: one queue of events; apply them to the fleet, act, show."""
+
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+from gevent.queue import Queue
+
+from gmonitor import tree
+from gmonitor.child import Log
+from gmonitor.config import Config
+from gmonitor.display import Display, Live, Plain
+from gmonitor.embedded import Embedded, redis_listens
+from gmonitor.fleet import Ended, Event, Fleet, KillAsked, Noted, Tick
+from gmonitor.guard import MARK, Guard
+from gmonitor.screen import Screen
+from gmonitor.supervisor import Supervisor
+from gmonitor.writer import Writer
+from gtask.exceptions import (
+    EXIT_OK,
+    EXIT_OUTPUT,
+    EXIT_READER_GONE,
+    EXIT_SIGNAL_BASE,
+    GtaskError,
+    Unreachable,
+    UsageError,
+)
+
+STDIN, STDOUT = 0, 1
+QUEUE = 1000  # events; whoever has more for us waits, and so does the task behind it
+AGAIN = "ending the tasks …  [q] kill them at once"
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """A key of the key table."""
+
+    action: str
+
+
+@dataclass(frozen=True)
+class Signalled:
+    """A signal to the monitor."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Something that ends the monitor: output lost, a task that cannot be started, a bug."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The tree is gone, but for these pids."""
+
+    left: tuple[int, ...]
+
+
+class App:
+    """One run of gmonitor."""
+
+    def __init__(self, config: Config, guard: Guard, environ: Mapping[str, str]) -> None:
+        self._config = config
+        self._guard = guard
+        self._fleet = Fleet()
+        self._queue: Queue[tuple[float, Any]] = Queue(QUEUE)
+        self._embedded: Embedded | None = None
+        self._environ = {**environ, "GTASK_MONITORED": "1", MARK: guard.run}
+        self._supervisor = Supervisor(
+            config.command,
+            environ=self._environ,
+            post=self._post,
+            tell=guard.tell,
+            log=self._task_log(),
+            grace=config.grace,
+        )
+        self._supervisor.spare.add(guard.pid)
+        self._display: Display = self._choose_display(environ)
+        self._ending = False
+        self._finished = False
+        self._failure: GtaskError | None = None
+        self._first_bad_code = EXIT_OK  # of the tasks, in the order of their ends
+        self._code = EXIT_OK
+
+    def run(self) -> int:
+        """Runs until the user ends it; gives the exit code. Raises GtaskError."""
+        gevent.get_hub().handle_error = self._crashed  # no greenlet dies unseen
+        tree.adopt_orphans()
+        self._guard.tell("grace", self._config.grace)
+        self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        try:
+            self._find_redis()
+            self._display.open()
+            if isinstance(self._display, Live):
+                self._catch(signal.SIGWINCH, signal.SIGCONT)
+                self._stops = gevent.signal_handler(signal.SIGTSTP, self._post, Signalled(signal.SIGTSTP))
+            gevent.spawn(self._start)
+            gevent.spawn(self._ticks)
+            while not self._finished:
+                at, event = self._queue.get()
+                self._step(at, event)
+        finally:
+            self._display.close()
+            if not self._finished:
+                self._supervisor.hurry()
+                self._supervisor.end()
+            if self._embedded:
+                self._embedded.stop()
+        if self._failure:
+            raise self._failure
+        return self._code
+
+    def _step(self, at: float, event: Any) -> None:
+        match event:
+            case Pressed("end"):
+                self._end(signal.SIGINT)
+            case Pressed("kill"):
+                self._kill(at)
+            case Signalled(signal.SIGINT | signal.SIGTERM | signal.SIGHUP as number):
+                self._end(number)
+            case Signalled(number):
+                self._terminal(number)
+            case Failed(error):
+                self._fail(error)
+            case Finished(left):
+                if left:
+                    self._apply(Noted(f"still there after SIGKILL: pid {', '.join(map(str, left))}"), at)
+                self._finished = True
+            case _:
+                self._apply(event, at)
+
+    def _apply(self, event: Event, at: float) -> None:
+        entries = self._fleet.apply(event, at, time.strftime("%H:%M:%S"))
+        if isinstance(event, Ended) and not self._ending:
+            self._first_bad_code = self._first_bad_code or _exit_code(event.code)
+            if not self._fleet.alive and len(self._fleet.tasks) == self._config.tasks:
+                entries += self._all_ended(at)
+        if isinstance(event, Tick):
+            self._display.tick()
+        elif not isinstance(event, Tick):
+            self._display.changed(entries)
+
+    def _all_ended(self, at: float) -> list[Any]:
+        """On the screen the reasons stay to be read; where nobody looks there is nothing to wait for."""
+        if isinstance(self._display, Live):
+            return self._fleet.apply(Noted("all tasks have ended"), at, time.strftime("%H:%M:%S"))
+        self._code = self._first_bad_code
+        self._end(None)
+        return []
+
+    def _kill(self, at: float) -> None:
+        generator = self._fleet.generator
+        if self._ending:
+            return
+        if generator is None:
+            self._apply(Noted("k: there is no generator at the moment"), at)
+        else:
+            self._supervisor.interrupt(generator.pid)
+            self._apply(KillAsked(generator.pid), at)
+
+    def _end(self, number: int | None) -> None:
+        """The graceful end; asked for again, the end without grace."""
+        if self._ending:
+            if number:
+                self._code = EXIT_SIGNAL_BASE + number
+                self._supervisor.hurry()
+            return
+        self._ending = True
+        if isinstance(self._display, Live):
+            self._display.keys = AGAIN
+        self._display.changed([])
+        gevent.spawn(lambda: self._post(Finished(tuple(self._supervisor.end()))))
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, GtaskError):
+            self._failure = self._failure or error
+            self._supervisor.hurry()
+        elif isinstance(error, OSError):  # stdout is lost; a terminal that hung up says EIO
+            self._code = EXIT_READER_GONE if error.errno in (errno.EPIPE, errno.EIO) else EXIT_OUTPUT
+            if self._code == EXIT_OUTPUT:
+                self._failure = OutputLost(f"cannot write: {error.strerror}")
+        else:
+            raise error
+        self._end(None)
+
+    def _terminal(self, number: int) -> None:
+        """The terminal has another size, is taken away (Ctrl-Z), or perhaps given back (fg)."""
+        live = self._display
+        assert isinstance(live, Live)  # noqa: S101  # only then are these signals caught
+        if number == signal.SIGTSTP:
+            live.suspend()
+            self._stops.cancel()  # back to the default, which stops us
+            os.kill(os.getpid(), signal.SIGTSTP)
+            self._stops = gevent.signal_handler(signal.SIGTSTP, self._post, Signalled(signal.SIGTSTP))
+        if number in (signal.SIGTSTP, signal.SIGCONT):
+            live.open()
+        else:
+            live.redraw()
+
+    def _start(self) -> None:
+        try:
+            self._supervisor.start(self._config.tasks)
+        except OSError as error:
+            self._post(Failed(UsageError(f"cannot start {self._config.command[0]}: {error.strerror}")))
+
+    def _ticks(self) -> None:
+        while True:
+            self._post(Tick())
+            gevent.sleep(1)
+
+    def _find_redis(self) -> None:
+        if self._config.redis:
+            self._environ["GTASK_REDIS"] = self._config.redis
+        elif not self._environ.get("GTASK_REDIS") and not redis_listens():
+            try:
+                self._embedded = Embedded(self._guard.run, self._guard.tell)
+            except Unreachable as error:
+                if "gtask" in self._config.command:
+                    raise
+                self._post(Noted(f"{error}"))  # another program may need no Redis
+                return
+            self._supervisor.spare.add(self._embedded.pid)
+            self._environ["GTASK_REDIS"] = self._embedded.url
+            self._post(Noted(f"embedded Valkey at {self._embedded.url}"))
+            if isinstance(self._display, Live):
+                self._display.place = f"embedded Valkey {self._embedded.url}"
+            gevent.spawn(self._watch_server, self._embedded)
+
+    def _watch_server(self, server: Embedded) -> None:
+        code = server.wait()
+        if not self._finished:
+            how = f"signal {-code}" if code < 0 else f"exit {code}"
+            self._post(Noted(f"the embedded Valkey has ended: {how}"))
+
+    def _choose_display(self, environ: Mapping[str, str]) -> Display:
+        writer = Writer(STDOUT)
+        if self._config.plain or not os.isatty(writer.fd) or environ.get("TERM", "dumb") == "dumb":
+            return Plain(writer, self._fleet, self._lost)
+        screen = Screen(writer, STDIN if os.isatty(STDIN) else None, sys.stdout.encoding, self._guard.tell)
+        return Live(screen, self._fleet, lambda action: self._post(Pressed(action)), self._lost)
+
+    def _task_log(self) -> Log | None:
+        if self._config.log is None:
+            return None
+        try:
+            file = open(self._config.log, "ab", buffering=0)  # noqa: SIM115  # as long as we are there
+        except OSError as error:
+            raise UsageError(f"--log: cannot write {self._config.log}: {error.strerror}") from None
+        failed = False
+
+        def write(data: bytes) -> None:
+            nonlocal failed
+            try:
+                file.write(data)
+            except OSError as error:
+                if not failed:
+                    self._post(Noted(f"cannot write {self._config.log}: {error.strerror}"))
+                failed = True
+
+        return write
+
+    def _catch(self, *numbers: int) -> None:
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP:  # nohup means it
+                gevent.signal_handler(number, self._post, Signalled(number))
+
+    def _post(self, event: Any) -> None:
+        self._queue.put((time.monotonic(), event))
+
+    def _lost(self, error: OSError) -> None:
+        self._post(Failed(error))
+
+    def _crashed(self, context: object, kind: type, error: BaseException, trace: object) -> None:
+        """The event loop's report of a greenlet that died of a bug."""
+        if not isinstance(error, gevent.GreenletExit):
+            gevent.spawn(self._post, Failed(error))
+
+
+class OutputLost(GtaskError):
+    """Raised when stdout cannot be written, for another reason than a reader that is gone."""
+
+    code = EXIT_OUTPUT
+
+
+def _exit_code(code: int) -> int:
+    return EXIT_SIGNAL_BASE - code if code < 0 else code

@@ -1,0 +1,98 @@
+"""One child process: its pipes are read by greenlets, what they read becomes events."""
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import BinaryIO
+
+import gevent
+from gevent.os import nb_read
+from gevent.subprocess import PIPE, Popen
+
+from gmonitor import tree
+from gmonitor.fleet import Ended, Event, Reported, Said, Started
+from gmonitor.lines import OUTPUTS, Lines, condense
+
+CHUNK = 65536  # a pipe's usual size
+FLOOD = 16384  # whoever has that much ready at once is read 20 times a second: the rest of us stay alive
+LAST_WORDS = 1.0  # how long the pipes of a dead process are read, when its own children hold them open
+
+Post = Callable[[Event], None]
+Log = Callable[[bytes], None]
+
+
+class Child:
+    """A started process in a session and group of its own. Raises OSError when it cannot be started."""
+
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], post: Post, log: Log | None = None
+    ) -> None:
+        self._post = post
+        self._log = log
+        self._process = Popen(
+            list(command),
+            bufsize=0,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=dict(environ),
+            start_new_session=True,
+            preexec_fn=tree.dies_with_parent(os.getpid()),
+        )
+        self.pid: int = self._process.pid
+        post(Started(self.pid))
+        self._readers = [
+            gevent.spawn(self._read, self._process.stdout, Lines(), self._reported),
+            gevent.spawn(self._read, self._process.stderr, Lines(CHUNK), self._said),
+        ]
+        self.gone = gevent.spawn(self._wait)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not been reaped; only then is its pid still its own."""
+        return self._process.returncode is None
+
+    def signal(self, number: int) -> None:
+        """A signal to this process alone."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def signal_group(self, *numbers: int) -> None:
+        """Signals to it and to those it started, as long as they stay in its group."""
+        if self.alive:
+            tree.signal_group(self.pid, *numbers)
+
+    def close_stdin(self) -> None:
+        """Tells it that its monitor is going."""
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+
+    def _wait(self) -> None:
+        code = self._process.wait()
+        gevent.joinall(self._readers, timeout=LAST_WORDS)
+        gevent.killall(self._readers)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self._post(Ended(self.pid, code))
+
+    def _read(self, pipe: BinaryIO, lines: Lines, use: Callable[[list[bytes]], None]) -> None:
+        fd = pipe.fileno()
+        while data := nb_read(fd, CHUNK):
+            if whole := lines.feed(data):
+                use(whole)
+            if len(data) >= FLOOD:
+                gevent.sleep(0.05)
+        if rest := lines.close():
+            use(rest)
+
+    def _reported(self, lines: list[bytes]) -> None:
+        if reports := condense(lines):
+            self._post(Reported(self.pid, tuple(reports)))
+
+    def _said(self, lines: list[bytes]) -> None:
+        if self._log:
+            self._log(b"".join(b"%d %s\n" % (self.pid, line) for line in lines))
+        last = tuple(line[:4096].decode("utf-8", "replace").rstrip("\r") for line in lines[-OUTPUTS:])
+        self._post(Said(self.pid, last, len(lines) - len(last)))

@@ -1,0 +1,168 @@
+"""Two ways to show the fleet: a live screen, or one line for each event."""
+
+import errno
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import gevent
+from gevent.event import Event as Flag
+
+from gmonitor import keyboard
+from gmonitor.fleet import Entry, Fleet
+from gmonitor.screen import Screen
+from gmonitor.view import render
+from gmonitor.writer import Writer
+
+FRAME = 0.1  # seconds between two pictures
+TOTALS_EVERY = 10  # seconds
+WAITING = 1000  # lines for a reader that does not read; then the oldest are left out
+LAST_WRITE = 2.0  # seconds for the last lines
+
+Lost = Callable[[OSError], None]
+
+
+class Display(Protocol):
+    """What the app needs of either."""
+
+    def open(self) -> None:
+        """Begins to show."""
+
+    def changed(self, entries: list[Entry]) -> None:
+        """The fleet has changed; these log lines are new."""
+
+    def tick(self) -> None:
+        """A second is over."""
+
+    def close(self) -> None:
+        """Shows what must still be shown, and leaves stdout as it was."""
+
+
+class Live:
+    """The screen: whoever changes something sets a flag, one greenlet draws the newest state."""
+
+    def __init__(self, screen: Screen, fleet: Fleet, act: Callable[[str], None], lost: Lost) -> None:
+        self.place = ""
+        self.keys = keyboard.HELP
+        self._screen = screen
+        self._fleet = fleet
+        self._act = act
+        self._lost = lost
+        self._dirty = Flag()
+        self._greenlets: list[gevent.Greenlet] = []
+
+    def open(self) -> None:
+        """Takes the terminal over if it is ours; draws and reads keys from now on."""
+        self._stop()
+        try:
+            entered = self._screen.enter()
+        except OSError as error:
+            self._lost(error)
+            return
+        if entered:
+            self._greenlets = [gevent.spawn(self._paint)]
+            if self._screen.keys_fd is not None:
+                self._greenlets.append(gevent.spawn(keyboard.read, self._screen.keys_fd, self._act))
+            self._dirty.set()
+
+    def changed(self, entries: list[Entry]) -> None:
+        """A new picture is due."""
+        self._dirty.set()
+
+    def tick(self) -> None:
+        """Rates have moved."""
+        self._dirty.set()
+
+    def redraw(self) -> None:
+        """The terminal has another size, or shows we know not what."""
+        self._screen.forget()
+        self._dirty.set()
+
+    def suspend(self) -> None:
+        """Gives the terminal back for as long as we are stopped."""
+        self._stop()
+        self._screen.leave()
+
+    def close(self) -> None:
+        """Gives the terminal back, and leaves the sums on it."""
+        was_ours = self._screen.entered
+        self.suspend()
+        if was_ours:
+            self._screen.say(f"gmonitor: {len(self._fleet.tasks)} tasks, {self._fleet.totals}")
+
+    def _stop(self) -> None:
+        gevent.killall(self._greenlets)
+        self._greenlets = []
+
+    def _paint(self) -> None:
+        try:
+            while True:
+                self._dirty.wait()
+                self._dirty.clear()
+                size = self._screen.size
+                self._screen.draw(render(self._fleet, *size, self.keys, self.place), size)
+                gevent.sleep(FRAME)
+        except OSError as error:
+            self._lost(error)
+
+
+class Plain:
+    """Lines: printed by one greenlet, so that a slow reader holds up nobody."""
+
+    def __init__(self, writer: Writer, fleet: Fleet, lost: Lost) -> None:
+        self._writer = writer
+        self._fleet = fleet
+        self._lost = lost
+        self._waiting: deque[str] = deque(maxlen=WAITING)
+        self._some = Flag()
+        self._empty = Flag()
+        self._seconds = 0
+        self._lost_it = False
+
+    def open(self) -> None:
+        """Begins to print."""
+        gevent.spawn(self._print)
+        gone = BrokenPipeError(errno.EPIPE, "the reader is gone")
+        gevent.spawn(self._writer.watch, lambda: self._lost(gone))
+
+    def changed(self, entries: list[Entry]) -> None:
+        """Prints the new log lines."""
+        for entry in entries:
+            self._say(f"{entry.stamp} {entry.text}")
+
+    def tick(self) -> None:
+        """Prints the totals, now and then."""
+        self._seconds += 1
+        if self._seconds % TOTALS_EVERY == 0:
+            self._totals()
+
+    def close(self) -> None:
+        """The totals at the end, if the reader takes them in time."""
+        self._totals()
+        self._empty.wait(LAST_WRITE)
+
+    def _totals(self) -> None:
+        self._say(f"{time.strftime('%H:%M:%S')} totals: {self._fleet.totals}")
+
+    def _say(self, line: str) -> None:
+        if self._lost_it:
+            return
+        self._empty.clear()
+        self._waiting.append(line)
+        self._some.set()
+
+    def _print(self) -> None:
+        try:
+            while True:
+                self._some.wait()
+                lines = list(self._waiting)
+                self._waiting.clear()
+                self._some.clear()
+                self._writer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+                if not self._waiting:
+                    self._empty.set()
+        except OSError as error:
+            self._lost_it = True
+            self._empty.set()
+            self._lost(error)

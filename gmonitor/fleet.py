@@ -1,0 +1,269 @@
+"""The state of all tasks: events go in, figures and log lines come out. Pure: no clock, no screen."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from heapq import merge
+from typing import Literal
+
+from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, printable
+
+LONGEST = 500  # characters of a log line; no terminal shows more
+WINDOW = 5.0  # seconds over which rates are taken
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process was started."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A task's stdout: reports, and lines that are none."""
+
+    pid: int
+    reports: tuple[Report | Output, ...]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A task's stderr: the last lines of what came at once, and how many before them were left out."""
+
+    pid: int
+    lines: tuple[str, ...]
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class KillAsked:
+    """The user asked to end this task."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process has ended; `code` is its exit code, or minus the number of the signal."""
+
+    pid: int
+    code: int
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something about the monitor itself."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A second is over: rates are taken."""
+
+
+Event = Started | Reported | Said | KillAsked | Ended | Noted | Tick
+
+
+@dataclass
+class Task:
+    """One process: what it reported, and how it ended."""
+
+    pid: int
+    task_id: int | None = None
+    generates: bool = False  # by its own reports
+    was_generator: bool = False
+    generated: int = 0
+    processed: int = 0
+    errors: int = 0
+    code: int | None = None  # None: alive
+    asked_at: float | None = None  # when the user asked for its end
+    ended_at: float | None = None
+    last_words: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.code is None
+
+    @property
+    def name(self) -> str:
+        """What log lines call it."""
+        return f"pid {self.pid}" if self.task_id is None else f"task {self.task_id}"
+
+    @property
+    def ending(self) -> str:
+        """How it ended: "exit 0", "signal 9"; empty while it lives."""
+        if self.code is None:
+            return ""
+        return f"exit {self.code}" if self.code >= 0 else f"signal {-self.code}"
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over all tasks, the dead ones included."""
+
+    generated: float = 0
+    processed: float = 0
+    errors: float = 0
+
+    def __str__(self) -> str:
+        return f"generated {self.generated}, processed {self.processed}, errors {self.errors}"
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """One line of the log."""
+
+    number: int
+    stamp: str
+    text: str
+    source: Literal["event", "output"] = "event"
+    screen: bool = True  # False: only where lines are printed one after the other
+
+
+@dataclass
+class Fleet:
+    """All tasks by pid, in the order of their start, and the log."""
+
+    tasks: dict[int, Task] = field(default_factory=dict)
+    generator: Task | None = None  # the living one
+    predecessor: Task | None = None  # the last one that was the generator
+    events: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
+    outputs: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
+    _numbers: int = 0
+    _samples: deque[tuple[float, Totals]] = field(default_factory=deque)
+
+    @property
+    def alive(self) -> int:
+        """How many tasks run."""
+        return sum(task.alive for task in self.tasks.values())
+
+    @property
+    def totals(self) -> Totals:
+        """Sums over all tasks."""
+        return Totals(
+            generated=sum(task.generated for task in self.tasks.values()),
+            processed=sum(task.processed for task in self.tasks.values()),
+            errors=sum(task.errors for task in self.tasks.values()),
+        )
+
+    @property
+    def rates(self) -> Totals:
+        """Per second, over the last few seconds."""
+        if len(self._samples) < 2:
+            return Totals(0.0, 0.0, 0.0)
+        (start, old), (end, new) = self._samples[0], self._samples[-1]
+        span = max(end - start, 0.001)
+        return Totals(
+            (new.generated - old.generated) / span,
+            (new.processed - old.processed) / span,
+            (new.errors - old.errors) / span,
+        )
+
+    def apply(self, event: Event, at: float, stamp: str = "") -> list[Entry]:
+        """Changes the state; gives the new log lines. `at` is monotonic, `stamp` what the log shows."""
+        entries: list[Entry] = []
+        match event:
+            case Started(pid):
+                self.tasks[pid] = Task(pid)
+            case Reported(pid, reports):
+                for report in reports:
+                    entries += self._report(self.tasks[pid], report, at, stamp)
+            case Said(pid, lines, left_out):
+                entries += self._said(self.tasks[pid], lines, left_out, stamp)
+            case KillAsked(pid):
+                task = self.tasks[pid]
+                task.asked_at = at
+                entries.append(self._log(f"k: interrupted the generator, {task.name} (pid {pid})", stamp))
+            case Ended(pid, code):
+                entries.append(self._ended(self.tasks[pid], code, at, stamp))
+            case Noted(text):
+                entries.append(self._log(text, stamp))
+            case Tick():
+                self._samples.append((at, self.totals))
+                while len(self._samples) > 2 and at - self._samples[0][0] > WINDOW:
+                    self._samples.popleft()
+        return entries
+
+    def latest(self, count: int) -> list[Entry]:
+        """The last `count` log lines in order; what tasks print leaves at least half of them to events."""
+        if count <= 0:
+            return []
+        events = list(self.events)[-count:]
+        room = max(count // 2, count - len(events)) if events else count
+        outputs = list(self.outputs)[len(self.outputs) - min(room, len(self.outputs)) :]
+        return list(merge(events, outputs))[-count:]
+
+    def _report(self, task: Task, report: Report | Output, at: float, stamp: str) -> list[Entry]:
+        match report:
+            case CreatedTaskId(task_id):
+                before, known = task.name, task.task_id is not None
+                task.task_id = task_id
+                text = (
+                    f"{before} goes on as {task.name}" if known else f"{task.name} (pid {task.pid}) started"
+                )
+                return [self._log(text, stamp)]
+            case SwitchedToGenerator():
+                return self._switched(task, at, stamp)
+            case Generated(total):
+                task.generated = total
+            case Processed(total, errors):
+                task.processed, task.errors = total, errors
+                task.generates = False  # it handles again, or has just ended
+                if self.generator is task:
+                    self.generator = None
+            case Output(text):
+                return [self._output(f"{task.name}: {text}", stamp)]
+        return []
+
+    def _switched(self, task: Task, at: float, stamp: str) -> list[Entry]:
+        before, self.predecessor, self.generator = self.predecessor, task, task
+        task.generates = task.was_generator = True
+        if before is None or before is task:
+            return [self._log(f"{task.name} is the generator", stamp)]
+        if before.asked_at is not None:
+            reason = f"{at - before.asked_at:.1f} s after {before.name} was killed"
+        elif before.ended_at is not None:
+            how = "was killed" if before.ending.startswith("signal") else "ended"
+            reason = f"{at - before.ended_at:.1f} s after {before.name} {how}"
+        elif before.generates:
+            reason = f"in place of {before.name}"  # which does not know it yet
+        else:
+            reason = f"after {before.name} gave it up"
+        before.generates = False  # there is exactly one
+        return [
+            self._log(f"{task.name} is the generator", stamp, screen=False),
+            self._log(f"{task.name} became the generator {reason}", stamp),
+        ]
+
+    def _said(self, task: Task, lines: tuple[str, ...], left_out: int, stamp: str) -> list[Entry]:
+        entries = [self._output(f"{task.name}: … {left_out} lines left out", stamp)] if left_out else []
+        for line in lines:
+            if line.strip():
+                task.last_words = printable(line[:LONGEST])
+                entries.append(self._output(f"{task.name}: {line}", stamp))
+        return entries
+
+    def _ended(self, task: Task, code: int, at: float, stamp: str) -> Entry:
+        task.code, task.ended_at, task.generates = code, at, False
+        if self.generator is task:
+            self.generator = None
+        name = task.name if task.task_id is None else f"{task.name} (pid {task.pid})"
+        reason = f": {task.last_words}" if code > 0 and task.last_words else ""
+        return self._log(f"{name} ended: {task.ending}{reason}", stamp)
+
+    def _log(self, text: str, stamp: str, screen: bool = True) -> Entry:
+        entry = self._entry(text, stamp, "event", screen)
+        if screen:
+            self.events.append(entry)
+        return entry
+
+    def _output(self, text: str, stamp: str) -> Entry:
+        entry = self._entry(text, stamp, "output", True)
+        self.outputs.append(entry)
+        return entry
+
+    def _entry(self, text: str, stamp: str, source: Literal["event", "output"], screen: bool) -> Entry:
+        self._numbers += 1
+        return Entry(self._numbers, stamp, printable(text[:LONGEST]), source, screen)

@@ -1,0 +1,157 @@
+"""A small process that outlives a SIGKILL of the monitor: it restores the terminal and ends what is left.
+
+It is forked before anything is monkey-patched, and is told over a pipe what there is to do. The pipe's
+end without the word "bye" means that the monitor is dead. It takes its time like the monitor itself:
+tasks end by end of file on their stdin, and are killed only after the grace; the server comes last.
+"""
+
+import ast
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+from gmonitor import tree
+
+MARK = "GMONITOR_RUN"  # in the environment of all that a run starts; finds those that left their group
+
+
+class Guard:
+    """The monitor's end of the pipe."""
+
+    def __init__(self, pid: int, fd: int, run: str) -> None:
+        self.pid = pid
+        self.run = run
+        self._fd = fd
+
+    @classmethod
+    def fork(cls) -> "Guard":
+        """Starts the guard; to be called first thing, by a process with one thread and no event loop."""
+        run = f"{os.getpid()}-{os.urandom(8).hex()}"
+        read, write = os.pipe()
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid:
+            os.close(read)
+            return cls(pid, write, run)
+        try:
+            _serve(read, run)
+        finally:
+            os._exit(0)
+
+    def tell(self, *words: object) -> None:
+        """One instruction; `_serve` lists them."""
+        with contextlib.suppress(OSError):  # without its guard the monitor still works
+            os.write(self._fd, repr(words).encode() + b"\n")
+
+    def dismiss(self) -> None:
+        """All is done: the guard ends, and is gone when this returns."""
+        self.tell("bye")
+        os.close(self._fd)
+        with contextlib.suppress(ChildProcessError):  # the event loop has reaped it
+            os.waitpid(self.pid, 0)
+
+
+def _serve(fd: int, run: str) -> None:
+    os.setsid()  # neither keys nor the shell's job control nor a kill of the monitor's group reach it
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    terminal = _private_terminal()
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):  # a reader of the monitor's output must not wait for the guard
+        os.dup2(null, standard)
+    low, high = sorted((fd, terminal or fd))
+    os.closerange(3, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, 1024)
+    tasks: set[int] = set()
+    server: tuple[int, str] | None = None
+    screen: tuple[list[Any], list[Any], bytes] | None = None
+    grace = 0.0
+    with os.fdopen(fd, "rb") as pipe:
+        for line in pipe:
+            match ast.literal_eval(line.decode()):
+                case ("task", pid):
+                    tasks.add(pid)
+                case ("ended", pid):
+                    tasks.discard(pid)
+                case ("server", pid, folder):
+                    server = pid, folder
+                case ("grace", seconds):
+                    grace = seconds
+                case ("screen", before, during, leave):
+                    screen = before, during, leave
+                case ("no screen",):
+                    screen = None
+                case ("bye",):
+                    return
+    if screen and terminal is not None:
+        _restore(terminal, *screen)
+    _end(tasks, run, grace, server[0] if server else 0)
+    if server:
+        with contextlib.suppress(OSError):
+            os.killpg(server[0], signal.SIGKILL)  # its data were to be thrown away anyway
+        shutil.rmtree(server[1], ignore_errors=True)
+
+
+def _private_terminal() -> int | None:
+    """A description of our own: a hung terminal must not hang the guard."""
+    for standard in (0, 1):
+        if os.isatty(standard):
+            with contextlib.suppress(OSError):
+                return os.open(os.ttyname(standard), os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
+            return os.dup(standard)
+    return None
+
+
+def _restore(terminal: int, before: list[Any], during: list[Any], leave: bytes) -> None:
+    with contextlib.suppress(OSError, termios.error):
+        if termios.tcgetattr(terminal) == during:  # else the shell has been here already
+            termios.tcsetattr(terminal, termios.TCSANOW, before)
+        os.write(terminal, leave)
+
+
+def _end(tasks: set[int], run: str, grace: float, server: int) -> None:
+    for pid in tasks:
+        tree.signal_group(pid, signal.SIGCONT)  # a stopped one sees neither end of file nor a signal
+    deadline = time.monotonic() + grace
+    while (left := _left(tasks, run, server)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    while left and time.monotonic() < deadline + 5:
+        for pid in left:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+        left = _left(tasks, run, server)
+
+
+def _left(tasks: set[int], run: str, server: int) -> list[int]:
+    """Who of this run still lives: members of the tasks' groups, and whoever bears the run's mark."""
+    if not tree.PROC.is_dir():
+        return [pid for pid in tasks if _exists(pid)]
+    mark = f"{MARK}={run}".encode()
+    return [
+        pid
+        for pid, (state, _parent, group) in tree.processes().items()
+        if state != "Z" and pid != server and (group in tasks or mark in _environment(pid))
+    ]
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # gone, or another user's
+        return b""
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""Starts the tasks, and ends the whole tree: they, their children, and whoever of those has run away."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import gevent
+from gevent.event import Event as Flag
+
+from gmonitor import tree
+from gmonitor.child import Child, Log, Post
+from gmonitor.fleet import Ended, Event
+
+RUNAWAYS = 1.0  # seconds that processes outside of the tasks' groups have after TERM
+LAST = 5.0  # after SIGKILL only a process in the kernel's hands is left: no use to wait longer
+
+
+class Supervisor:
+    """All children; `spare` are processes below us that are not theirs."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environ: Mapping[str, str],
+        post: Post,
+        tell: Callable[..., None],
+        log: Log | None = None,
+        grace: float = 12.0,
+    ) -> None:
+        self.children: dict[int, Child] = {}
+        self.spare: set[int] = set()
+        self._command = command
+        self._environ = environ
+        self._post = post
+        self._tell = tell
+        self._log = log
+        self._grace = grace
+        self._hurry = Flag()
+        self._ending = False
+
+    def start(self, count: int) -> None:
+        """Starts the tasks one after the other. Raises OSError when one cannot be started."""
+        while len(self.children) < count and not self._ending:
+            child = Child(self._command, self._environ, self._passed, self._log)
+            self.children[child.pid] = child
+            self._tell("task", child.pid)
+            if self._ending:  # while it was being started
+                self._ask(child)
+
+    def interrupt(self, pid: int) -> None:
+        """SIGINT to this one task, as the source's first program does it."""
+        self.children[pid].signal(signal.SIGINT)
+
+    def hurry(self) -> None:
+        """No more grace."""
+        self._hurry.set()
+
+    def end(self) -> list[int]:
+        """Ends everybody; gives the pids that not even SIGKILL has ended.
+
+        The order: stdin closed and TERM, so that tasks finish what they have in hand; CONT, because a
+        stopped process does neither; the grace; KILL to the groups; then those that left their group,
+        who are ours because orphans of our children are given to us.
+        """
+        self._ending = True
+        deadline = time.monotonic() + self._grace
+        for child in self._alive():
+            self._ask(child)
+        while self._alive() and time.monotonic() < deadline and not self._hurry.is_set():
+            self._pause(0.05, deadline)
+        for child in self._alive():
+            child.signal_group(signal.SIGKILL)
+        self._sweep(signal.SIGTERM, 0 if self._hurry.is_set() else RUNAWAYS)
+        left = self._sweep(signal.SIGKILL, LAST)
+        gevent.joinall([child.gone for child in self.children.values()], timeout=LAST)
+        return left
+
+    def _alive(self) -> list[Child]:
+        return [child for child in self.children.values() if child.alive]
+
+    def _ask(self, child: Child) -> None:
+        child.close_stdin()
+        child.signal_group(signal.SIGTERM, signal.SIGCONT)
+
+    def _pause(self, seconds: float, deadline: float) -> None:
+        self._hurry.wait(min(seconds, max(deadline - time.monotonic(), 0)))
+
+    def _sweep(self, number: int, seconds: float) -> list[int]:
+        """Signals all descendants until none is left or the time is over: TERM once, KILL again and again."""
+        told: set[int] = set()
+        deadline = time.monotonic() + seconds
+        while left := [pid for pid in tree.descendants(os.getpid()) if pid not in self.spare]:
+            for pid in left:
+                if pid not in told or number == signal.SIGKILL:
+                    told.add(pid)
+                    _signal(pid, number)
+                    _signal(pid, signal.SIGCONT)
+            if time.monotonic() >= deadline:
+                break
+            gevent.sleep(0.02)
+        return left
+
+    def _passed(self, event: Event) -> None:
+        if isinstance(event, Ended):
+            self._tell("ended", event.pid)
+        self._post(event)
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return

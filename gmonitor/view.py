@@ -1,0 +1,145 @@
+"""The picture: fleet + size -> lines of text with a style. Pure; columns are data."""
+
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from wcwidth import wcwidth
+
+from gmonitor.fleet import Fleet, Task, Totals
+
+SMALLEST = (40, 8)
+ROOMY = 14  # rows from which on the picture has a title and empty lines
+STAMPED = 60  # columns from which on log lines say when
+GAP = 2  # cells between two columns
+
+Style = Literal["", "title", "heading", "generator", "ended", "sum", "event", "output", "keys"]
+MARKS: dict[Style, str] = {"generator": "▶", "ended": "×", "": " "}  # seen without colours, too
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the screen, never wider than it."""
+
+    text: str
+    style: Style = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading (the source's names), a task's text, the sum under it; priority 1 is dropped last."""
+
+    heading: str
+    priority: int
+    cell: Callable[[Task, Fleet], str]
+    sum: Callable[[Totals], float] | None = None
+    least: int = 0  # cells, so that the table does not jump when the first text comes
+
+
+def _generator(task: Task, fleet: Fleet) -> str:
+    if task is fleet.generator:
+        return "yes"
+    return "was" if task.was_generator and not task.alive else ""
+
+
+COLUMNS = (
+    Column("pid", 6, lambda task, fleet: str(task.pid)),
+    Column("taskId", 1, lambda task, fleet: "" if task.task_id is None else str(task.task_id)),
+    Column("killed?", 7, lambda task, fleet: "" if task.alive else "yes"),
+    Column("generator?", 2, _generator),
+    Column("generated", 5, lambda task, fleet: str(task.generated), lambda totals: totals.generated),
+    Column("processed", 3, lambda task, fleet: str(task.processed), lambda totals: totals.processed),
+    Column("errors", 4, lambda task, fleet: str(task.errors), lambda totals: totals.errors),
+    Column("ended", 8, lambda task, fleet: task.ending, least=len("signal 15")),
+)
+
+
+def render(fleet: Fleet, width: int, height: int, keys: str, place: str = "") -> list[Line]:
+    """The whole screen: exactly `height` lines, or one line of explanation where it is too small."""
+    if width < SMALLEST[0] or height < SMALLEST[1]:
+        hint = f"gmonitor needs {SMALLEST[0]}x{SMALLEST[1]}, this is {width}x{height}"
+        return [Line(cut(hint, width))] if height else []
+    roomy = height >= ROOMY
+    blank = [Line("")] if roomy else []
+    fixed = 4 + 4 * len(blank)  # heading, two lines of sums, keys; title and three empty lines
+    space = height - fixed
+    log_least = 1 if not roomy else max(3, height // 5)
+    heading, rows, sums = _table(fleet, max(space - log_least, 1), width)
+    log = fleet.latest(space - len(rows))
+    title = f" gmonitor  {fleet.alive} of {len(fleet.tasks)} tasks alive  {place}".rstrip()
+    lines = [Line(cut(title, width), "title"), *blank] if roomy else []
+    lines += [heading, *rows, *blank, *sums, *blank]
+    for entry in log:
+        stamp = f" {entry.stamp}" if width >= STAMPED else ""
+        lines.append(Line(cut(f"{stamp} {entry.text}", width), entry.source))
+    lines += [Line("")] * (height - 1 - len(lines))
+    return [*lines, Line(cut(f" {keys}", width), "keys")]
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most `width` cells, its loss marked with an ellipsis."""
+    if text.isascii() and len(text) <= width:  # the cheap way for nearly every line
+        return text
+    # Where each character ends: wide ones take two cells, combining ones none.
+    ends = list(accumulate(max(wcwidth(character), 0) for character in text))
+    return text if not ends or ends[-1] <= width else text[: bisect_right(ends, width - 1)] + "…"
+
+
+def _table(fleet: Fleet, room: int, width: int) -> tuple[Line, list[Line], list[Line]]:
+    """The heading; a line for each task, or as many as there is room for; totals and rates."""
+    shown = _chosen(fleet, room)
+    totals, rates = fleet.totals, fleet.rates
+    texts = {
+        column: [
+            column.heading,
+            *(column.cell(task, fleet) for task in shown),
+            *((f"{column.sum(totals)}", f"{column.sum(rates):.1f}") if column.sum else ("", "")),
+        ]
+        for column in COLUMNS
+    }
+    sizes = {column: max(column.least, *map(len, cells)) for column, cells in texts.items()}
+    columns = _fitting(sizes, width - 1)
+    lines = [
+        "".join(texts[column][number].rjust(size + GAP) for column, size in columns.items())
+        for number in range(len(shown) + 3)
+    ]
+    heading, *body = lines
+    looks = [_look(task, fleet) for task in shown]
+    rows = [Line(MARKS[look] + text, look) for look, text in zip(looks, body, strict=False)]
+    missing = len(fleet.tasks) - len(shown)
+    if missing:
+        ended = len(fleet.tasks) - fleet.alive - looks.count("ended")
+        rows.append(Line(cut(f"  … {missing} more" + (f", {ended} of them ended" if ended else ""), width)))
+    total, rate = (
+        Line(label + text[len(label) - 1 :], "sum")  # the first columns have no sum: room for the label
+        for label, text in zip(("  total", "  per second"), body[-2:], strict=True)
+    )
+    return Line(" " + heading, "heading"), rows, [total, rate]
+
+
+def _chosen(fleet: Fleet, room: int) -> list[Task]:
+    """The tasks that get a line, in the order of their start: the generator first of all, then the living."""
+    tasks = list(fleet.tasks.values())
+    if len(tasks) <= room:
+        return tasks
+    order = sorted(tasks, key=lambda task: (task is not fleet.generator, not task.alive))
+    kept = {task.pid for task in order[: max(room - 1, 1)]}  # the last line says how many more there are
+    return [task for task in tasks if task.pid in kept]
+
+
+def _fitting(sizes: dict[Column, int], width: int) -> dict[Column, int]:
+    """The columns for which there is room, the most important ones first."""
+    kept = set()
+    for column in sorted(sizes, key=lambda column: column.priority):
+        if sizes[column] + GAP <= width:
+            kept.add(column)
+            width -= sizes[column] + GAP
+    return {column: size for column, size in sizes.items() if column in kept}
+
+
+def _look(task: Task, fleet: Fleet) -> Style:
+    if task is fleet.generator:
+        return "generator"
+    return "" if task.alive else "ended"

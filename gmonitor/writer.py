@@ -1,0 +1,56 @@
+"""Writes to stdout without ever stopping the other greenlets, however slow the reader is.
+
+A blocking write to a full pipe, or to a terminal halted by Ctrl-S, would stop everything. O_NONBLOCK on
+the descriptor itself would be seen by the user's shell, which shares it: hence a description of our own.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+
+import gevent
+from gevent.os import tp_write
+from gevent.socket import wait_read, wait_write
+
+
+class Writer:
+    """A cooperative writer; an OSError says that the reader is gone or the disk is full."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._own = _reopen(fd)
+
+    def write(self, data: bytes) -> None:
+        """Writes all of it, and lets the others run for as long as that takes."""
+        while data:
+            if self._own is None:
+                written = tp_write(self.fd, data)
+            else:
+                try:
+                    written = os.write(self._own, data)
+                except BlockingIOError:
+                    wait_write(self._own)
+                    continue
+            data = data[written:]
+
+    def write_within(self, data: bytes, seconds: float) -> None:
+        """Writes as much as goes in that time: for the last words to a terminal that may be hung."""
+        with gevent.Timeout(seconds, False):
+            self.write(data)
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """Calls `gone` when the reader of a pipe has closed it, though there is nothing to write."""
+        if self._own is not None and stat.S_ISFIFO(os.fstat(self._own).st_mode):
+            wait_read(self._own)
+            gone()
+
+
+def _reopen(fd: int) -> int | None:
+    """The same pipe or terminal, non-blocking and our own; None for a file, or where that is refused."""
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+        return None
+    try:
+        return os.open(f"/dev/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
