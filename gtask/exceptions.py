@@ -1,11 +1,13 @@
 """The errors that end a program, each with its exit code (SPEC 6) and one line for the user.
 
-    GtaskError
-     ├─ UsageError        64  bad option, setting, module or function
-     ├─ Unreachable       69  no Redis at start, or one that is too old
-     ├─ UserCodeError     70  the user's generate raised, or yielded what is no message
-     ├─ WrongType         70  a key of ours holds another program's data
-     └─ Refused           77  Redis wants (other) credentials, or forbids our commands
+GtaskError
+ ├─ UsageError        64  bad option, setting, module or function
+ ├─ Unreachable       69  no Redis at start, or one that is too old
+ ├─ UserCodeError     70  the user's generate raised, or yielded what is no message
+ ├─ WrongType         70  a key of ours holds another program's data
+ └─ Refused           77  Redis wants (other) credentials, or forbids our commands
+
+Trouble, NotMember: no end, only news from Redis that the caller deals with
 """
 
 EXIT_OK = 0
@@ -50,3 +52,14 @@ class Refused(GtaskError):
     """Raised when Redis wants other credentials or does not permit a command."""
 
     code = EXIT_REFUSED
+
+
+class Trouble(Exception):
+    """Raised when Redis does not answer, or cannot just now; whoever asked tries again later.
+
+    Not a GtaskError: nobody dies of it (see outage.py).
+    """
+
+
+class NotMember(Exception):
+    """Raised when Redis does not know this task (any more): it was taken for dead, or Redis is a new one."""

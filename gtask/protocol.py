@@ -90,8 +90,10 @@ def decode(line: bytes) -> Report | Output | None:
 
 def printable(text: str) -> str:
     """The text with every character that could move a cursor or ring a bell escaped (`\\x1b`)."""
-    return text if text.isprintable() else "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     )
 
 

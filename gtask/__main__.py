@@ -1,0 +1,17 @@
+"""Patches the standard library before anything else is imported, then hands over to cli; nothing else."""
+
+import sys
+
+
+def main() -> None:
+    """The console script `gtask`."""
+    from gevent import monkey  # noqa: PLC0415 - importing this module must change nothing
+
+    monkey.patch_all()
+    from gtask.cli import run  # noqa: PLC0415 - imports redis, which must find its sockets patched
+
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""The command line of gtask: usage text -> Config -> what to run -> exit code."""
+
+import importlib
+import json
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import gevent
+from docopt import DocoptExit, docopt
+
+from gtask import __version__, errors, status
+from gtask.config import Config
+from gtask.exceptions import (
+    EXIT_NO_GENERATOR,
+    EXIT_OK,
+    EXIT_OUTPUT,
+    EXIT_READER_GONE,
+    EXIT_SIGNAL_BASE,
+    EXIT_UNAVAILABLE,
+    GtaskError,
+    Trouble,
+    UsageError,
+)
+from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_stdin, write_all
+from gtask.store import Store
+from gtask.task import Task
+
+USAGE = """gtask: identical processes on one Redis; one generates messages, the others handle them.
+
+Usage:
+  gtask [options]
+  gtask getErrors [--keep] [options]
+  gtask retryErrors [--match TEXT] [options]
+  gtask status [--json] [options]
+
+Commands:
+  (none)               run a task
+  getErrors            print all failed messages and remove them
+  retryErrors          put failed messages back into the queue
+  status               show generator, tasks and totals; exit 1 when nobody generates
+
+Options:
+  --redis URL          redis://, rediss:// or unix:// (default: redis://127.0.0.1:6379/0)
+  --namespace NAME     put before every key
+  --generate SPEC      module:function that yields messages (default: gtask.demo:generate)
+  --handle SPEC        module:function that handles one (default: gtask.demo:handle)
+  --interval MS        between two generated messages, 0 = as fast as it can (default: 500)
+  --heartbeat SECONDS  T, for instance 0.5, 1 or 1.5: the flag lives 2T, whole seconds (default: 1)
+  --wait SECONDS       how long one BLPOP waits (default: 5)
+  --concurrency N      messages handled at once in this process (default: 10)
+  --delivery MODE      at-most-once (BLPOP) or at-least-once (BLMOVE) (default: at-most-once)
+  --max-backlog N      the generator pauses while N messages wait, 0 = never (default: 0)
+  --grace SECONDS      how long a graceful end may take (default: 10)
+  --log-level LEVEL    DEBUG, INFO, WARNING, ERROR (default: INFO)
+  --keep               getErrors: only look
+  --match TEXT         retryErrors: only those whose record contains it
+  --json               status: for programs
+  -h, --help           show this
+  --version            show the version
+
+Each option can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
+"""
+
+
+def run(argv: list[str]) -> int:
+    """Runs one command and returns its exit code (SPEC 6). Errors become one line on stderr."""
+    ensure_standard_files()
+    try:
+        arguments = parse(USAGE, argv)
+        config = Config.load(arguments, os.environ)
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=config.log_level)
+        command = next((name for name in COMMANDS if arguments[name]), "")
+        return COMMANDS.get(command, run_task)(config, arguments)
+    except GtaskError as error:
+        print(f"gtask: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return EXIT_SIGNAL_BASE + signal.SIGINT
+
+
+def parse(usage: str, argv: list[str]) -> dict[str, Any]:
+    """docopt's arguments. Raises UsageError in one line; exits for --help and --version."""
+    try:
+        return dict(docopt(usage, argv, version=f"gtask {__version__}"))
+    except DocoptExit as error:
+        first = str(error).split("\n", 1)[0]
+        # docopt names what it could not place as the repr of its own objects
+        unplaced = re.findall(r"(?:Option|Argument)\((?:None, )?'([^']*)'", first)
+        if unplaced:
+            first = f"unknown or misplaced: {' '.join(unplaced)}"
+        elif first.startswith("Usage"):
+            first = "unknown or misplaced arguments"
+        raise UsageError(f"{first} (gtask --help shows what there is)") from None
+
+
+def run_task(config: Config, arguments: dict[str, Any]) -> int:
+    """`gtask`: one task, until a signal."""
+    generate = load("--generate", config.generate)
+    handle = load("--handle", config.handle)
+    make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
+    look_at_server(make_store())
+    to_person = os.isatty(1)
+    stdout = keep_stdout_apart()
+    task = Task(config, make_store, generate, handle, None if to_person else stdout)
+    end_at_signals(task.end)
+    if os.environ.get("GTASK_MONITORED") == "1":
+        gevent.spawn(watch_end_of_stdin, task.end)
+    code = task.run()
+    logging.shutdown()
+    # Not by returning: greenlets and threads in the user's code may go on for ever.
+    os._exit(code)
+
+
+def look_at_server(store: Store) -> None:
+    """Raises Unreachable or Refused when gtask cannot work with this Redis; warns when it may lose messages."""
+    store.connect()
+    if (policy := store.eviction_policy()) not in ("", "noeviction"):
+        logging.warning("Redis has maxmemory-policy %s and may evict messages; set noeviction", policy)
+    store.close()
+
+
+def get_errors(config: Config, arguments: dict[str, Any]) -> int:
+    """`gtask getErrors`."""
+    store = Store(config.redis, config.namespace)
+    store.connect()
+    width = os.get_terminal_size(1).columns if os.isatty(1) else None
+    end_at_once_at_term()
+    try:
+        errors.get_errors(store, 1, keep=arguments["--keep"], width=width)
+    except Trouble as trouble:
+        return lost_redis(store, trouble)
+    except BrokenPipeError:
+        return EXIT_READER_GONE
+    except OSError as error:
+        print(f"gtask: cannot write: {error.strerror}; what was not printed is still in Redis", file=sys.stderr)
+        return EXIT_OUTPUT
+    return EXIT_OK
+
+
+def retry_errors(config: Config, arguments: dict[str, Any]) -> int:
+    """`gtask retryErrors`."""
+    store = Store(config.redis, config.namespace)
+    store.connect()
+    end_at_once_at_term()
+    try:
+        count = errors.retry_errors(store, arguments["--match"])
+    except Trouble as trouble:
+        return lost_redis(store, trouble)
+    return show(f"{count} messages are back in the queue\n") or EXIT_OK
+
+
+def show_status(config: Config, arguments: dict[str, Any]) -> int:
+    """`gtask status`."""
+    store = Store(config.redis, config.namespace)
+    store.connect()
+    try:
+        seen = status.look(store)
+    except Trouble as trouble:
+        return lost_redis(store, trouble)
+    failed = show(json.dumps(seen) + "\n" if arguments["--json"] else status.describe(seen))
+    return failed or (EXIT_OK if seen["generator"] else EXIT_NO_GENERATOR)
+
+
+COMMANDS: dict[str, Callable[[Config, dict[str, Any]], int]] = {
+    "getErrors": get_errors,
+    "retryErrors": retry_errors,
+    "status": show_status,
+}
+
+
+def show(text: str) -> int:
+    """Writes to stdout; 0, or the exit code of what went wrong."""
+    try:
+        write_all(1, text.encode("utf-8", "backslashreplace"))
+    except BrokenPipeError:
+        return EXIT_READER_GONE
+    except OSError as error:
+        print(f"gtask: cannot write: {error.strerror}", file=sys.stderr)
+        return EXIT_OUTPUT
+    return 0
+
+
+def lost_redis(store: Store, trouble: Trouble) -> int:
+    """One line and the exit code for a command that lost Redis on the way."""
+    print(f"gtask: lost Redis at {store.address}: {trouble}; run it again, nothing is lost", file=sys.stderr)
+    return EXIT_UNAVAILABLE
+
+
+def load(option: str, spec: str) -> Callable[..., Any]:
+    """The function `module:function`, found also in the current directory. Raises UsageError."""
+    module_name, _, function_name = spec.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"{option} {spec}: cannot import {module_name}: {reason}") from None
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UsageError(f"{option} {spec}: {module_name} has no function {function_name}")
+    return function  # type: ignore[no-any-return]
+
+
+def end_at_signals(end: Callable[[], None]) -> None:
+    """INT and TERM begin the graceful end; a second one ends at once."""
+    seen = 0
+
+    def on_signal(number: int) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > 1:
+            os._exit(EXIT_SIGNAL_BASE + number)
+        end()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gevent.signal_handler(number, on_signal, number)
+
+
+def end_at_once_at_term() -> None:
+    """TERM ends like Ctrl-C: whatever was not settled is still in Redis."""
+
+    def on_term(number: int, frame: FrameType | None) -> None:
+        os._exit(EXIT_SIGNAL_BASE + number)
+
+    signal.signal(signal.SIGTERM, on_term)

@@ -1,0 +1,237 @@
+"""The two ways in which messages come into a task's hands and leave them. The handler knows neither.
+
+Calls that change Redis are numbered. One of which no reply came is repeated as it was before any other, and
+the scripts recognise it by its number; so every method here bears repeating after Trouble.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from gtask.exceptions import NotMember, Trouble
+from gtask.membership import Membership
+from gtask.store import Member, Store
+
+Call = Callable[[Member], None]
+
+
+class Delivery(ABC):
+    """One way. `batch` changes when what is in hand is not this task's any more: pass to `done` and
+    `failed` what it was when the message was started."""
+
+    batch = 0
+    blocked = False  # messages wait, but this task may have them only with empty hands
+
+    def __init__(self, store: Store, membership: Membership) -> None:
+        """Talks to Redis as the member that `membership` names at the time."""
+        self._store = store
+        self._membership = membership
+        self._seq = 0
+
+    @abstractmethod
+    def take(self, want: int) -> list[str]:
+        """Tells Redis what is finished and takes up to `want` messages, without waiting."""
+
+    @abstractmethod
+    def wait(self) -> list[str]:
+        """Waits up to `--wait` seconds for a message, which is returned or comes with the next `take`."""
+
+    @abstractmethod
+    def done(self, message: str, batch: int) -> None:
+        """The message was handled."""
+
+    @abstractmethod
+    def failed(self, message: str, record: str, batch: int) -> None:
+        """Its handling failed; `record` belongs into `errors`."""
+
+    @property
+    @abstractmethod
+    def unsettled(self) -> bool:
+        """Whether Redis has yet to learn of something that is finished."""
+
+    @abstractmethod
+    def give_back(self, unstarted: Sequence[str]) -> None:
+        """Returns messages that were not started to the head of the queue, in their order."""
+
+    @abstractmethod
+    def leave(self, unstarted: Sequence[str]) -> None:
+        """The same at the end of the task, together with its membership."""
+
+    @abstractmethod
+    def rejoined(self) -> bool:
+        """The task has a new id. Whether the unstarted messages in hand are still its own."""
+
+
+class AtMostOnce(Delivery):
+    """The source's BLPOP: what is taken is out of Redis, and lost with the process."""
+
+    def __init__(self, store: Store, membership: Membership) -> None:
+        super().__init__(store, membership)
+        self._failed: list[str] = []
+        self._call: Call | None = None  # on its way, repeated until its reply has come
+
+    def take(self, want: int) -> list[str]:
+        self._settle()
+        # One message is what BLPOP is for; only a batch is worth a call that may find nothing.
+        return self._store.pop(want) if want > 1 else []
+
+    def wait(self) -> list[str]:
+        message = self._store.blpop()
+        return [] if message is None else [message]
+
+    def done(self, message: str, batch: int) -> None:
+        pass
+
+    def failed(self, message: str, record: str, batch: int) -> None:
+        self._failed.append(record)
+
+    @property
+    def unsettled(self) -> bool:
+        return bool(self._failed or self._call)
+
+    def give_back(self, unstarted: Sequence[str]) -> None:
+        self._settle()
+        if unstarted:
+            seq = self._next()
+            self._complete(lambda me: self._store.give_back(me, seq, leave=False, messages=unstarted))
+
+    def leave(self, unstarted: Sequence[str]) -> None:
+        self._settle()
+        seq, lost = self._next(), False
+
+        def leave(me: Member) -> None:
+            nonlocal lost
+            try:
+                self._store.give_back(me, seq, leave=True, messages=unstarted)
+            except Trouble:
+                lost = True
+                raise
+            except NotMember:
+                if not lost:
+                    raise
+                # The attempt before has arrived: it is what ended the membership.
+
+        self._complete(leave)
+
+    def rejoined(self) -> bool:
+        return True
+
+    def _settle(self) -> None:
+        self._complete(self._call)
+        if self._failed:
+            seq, records = self._next(), self._failed
+            self._failed = []
+            self._complete(lambda me: self._store.fail(me, seq, records))
+
+    def _complete(self, call: Call | None) -> None:
+        """Makes the call until it is done, as another member if need be; after Trouble it is still to be made."""
+        self._call = call
+        while self._call is not None:
+            member = self._membership.member
+            try:
+                self._call(member)
+                self._call = None
+            except NotMember:
+                self._membership.join(instead_of=member)
+
+    def _next(self) -> int:
+        self._seq += 1
+        return self._seq
+
+
+class AtLeastOnce(Delivery):
+    """BLMOVE and the claim script: a message is in this task's in-flight list until its handler returned.
+
+    Redis forgets the list only with the acknowledgement; when this task dies, others return what it holds.
+    """
+
+    def __init__(self, store: Store, membership: Membership) -> None:
+        super().__init__(store, membership)
+        self._anew()
+
+    def _anew(self) -> None:
+        self._held = 0  # handed out to this task and not acknowledged
+        self._done: list[str] = []
+        self._failed: list[str] = []
+        self._claim: _Claim | None = None
+        self._back: tuple[int, int] | None = None  # a give_back on its way: its number, how many
+        self.blocked = False
+
+    def take(self, want: int) -> list[str]:
+        if self._claim is None:
+            self._seq += 1
+            whole = len(self._done) == self._held
+            self._claim = _Claim(self._seq, want, self._done, self._failed, whole)
+            self._done, self._failed = [], []
+        claim, batch, member = self._claim, self.batch, self._membership.member
+        try:
+            blocked, messages = self._store.claim(
+                member,
+                claim.seq,
+                claim.want,
+                prefix=len(claim.done) if claim.whole else 0,
+                finished=[] if claim.whole else claim.done,
+                failed=claim.failed,
+            )
+        except NotMember:
+            self._membership.join(instead_of=member)
+            return []
+        if batch != self.batch:
+            return []  # taken for dead between claim and reply: these messages are the queue's again
+        self._claim, self.blocked = None, blocked
+        self._held += len(messages) - len(claim.done)
+        return messages
+
+    def wait(self) -> list[str]:
+        self._store.blmove(self._membership.member.task_id)
+        return []  # the list is the truth: the next take hands out what came, even if this reply is lost
+
+    def done(self, message: str, batch: int) -> None:
+        if batch == self.batch:
+            self._done.append(message)
+
+    def failed(self, message: str, record: str, batch: int) -> None:
+        if batch == self.batch:
+            self._done.append(message)
+            self._failed.append(record)
+
+    @property
+    def unsettled(self) -> bool:
+        return bool(self._done or self._claim)
+
+    def give_back(self, unstarted: Sequence[str]) -> None:
+        if self._back is None:
+            self._seq += 1
+            self._back = (self._seq, len(unstarted))
+        (seq, count), batch, member = self._back, self.batch, self._membership.member
+        try:
+            self._store.give_back(member, seq, leave=False, unstarted=count)
+        except NotMember:
+            self._membership.join(instead_of=member)
+        if batch == self.batch:
+            self._back = None
+            self._held -= count
+
+    def leave(self, unstarted: Sequence[str]) -> None:
+        if self.unsettled:
+            self.take(0)  # what this might bring is still on the list and goes back with the rest
+        self._seq += 1
+        with suppress(NotMember):  # then it was done already, here or by whoever took this task for dead
+            self._store.give_back(self._membership.member, self._seq, leave=True)
+
+    def rejoined(self) -> bool:
+        self.batch += 1
+        self._anew()
+        return False
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A claim on its way: repeated as it is until its reply has come."""
+
+    seq: int
+    want: int
+    done: list[str]
+    failed: list[str]
+    whole: bool  # all that is held is done, so a count says it

@@ -1,0 +1,76 @@
+"""Who generates: asks with every heartbeat, and knows for which term this task was elected."""
+
+from dataclasses import dataclass
+
+from gevent.lock import RLock
+
+from gtask.exceptions import NotMember
+from gtask.membership import Membership
+from gtask.store import Beat, Member, Store
+
+# Redis removes a key in the millisecond after its life; asking in that very one would be too early.
+AFTER_EXPIRY = 0.002
+
+
+@dataclass(frozen=True)
+class Term:
+    """One time of being generator. `generated` and `last` are where the one before left off."""
+
+    member: Member
+    number: int
+    generated: int
+    last: str | None
+
+
+class Election:
+    """Owner of the current term; None while this task is a handler."""
+
+    def __init__(self, store: Store, membership: Membership, heartbeat: float) -> None:
+        """`heartbeat`: T in seconds."""
+        self._store = store
+        self._membership = membership
+        self._heartbeat = heartbeat
+        self.term: Term | None = None
+        self.standing = True  # False: this task is ending and wants the flag no more
+        self._asking = RLock()
+        self.dead: list[int] = []  # tasks that looked dead at the last beat
+
+    def step(self) -> float:
+        """One heartbeat: renews or wants the flag. Returns the seconds until the next one.
+
+        A task that Redis does not know any more joins anew. Raises Trouble; bears repeating.
+        """
+        with self._asking:
+            member = self._membership.member
+            try:
+                beat = self._beat(member)
+            except NotMember:
+                self.term = None
+                self._membership.join(instead_of=member)
+                member = self._membership.member
+                beat = self._beat(member)
+            self.dead = beat.dead
+            if beat.elected:
+                self.term = Term(member, beat.term, beat.generated, beat.last)
+            elif not beat.renewed:
+                self.term = None
+            return pause(beat, self._heartbeat)
+
+    def _beat(self, member: Member) -> Beat:
+        return self._store.beat(member, term=self.term.number if self.term else 0, want=self.standing)
+
+    def resign(self) -> None:
+        """Gives the flag up, so that another task generates at once. Raises Trouble; bears repeating."""
+        with self._asking:  # a heartbeat on its way would take the flag again
+            self.standing = False
+            if self.term is not None:
+                self._store.release(self.term.member, self.term.number)
+                self.term = None
+
+
+def pause(beat: Beat, heartbeat: float) -> float:
+    """Seconds until the next heartbeat: T, or less when the flag expires before; the first to come after
+    that is the next generator, and a poll later would be a gap."""
+    if beat.renewed or beat.elected or beat.remaining < 0:
+        return heartbeat
+    return min(heartbeat, beat.remaining + AFTER_EXPIRY)

@@ -1,0 +1,266 @@
+"""Handles: a fixed crew of greenlets works off what is in hand and fetches more when that is used up.
+
+No greenlet is made for a message, and none stands between fetching and handling: the worker that finds nothing in
+hand fetches the next batch itself, and that call also acknowledges what is finished. A worker that starts a message
+while more are in hand rouses one idle colleague, so a message that blocks holds up none of its neighbours.
+"""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from math import inf
+from time import monotonic, perf_counter
+from traceback import format_exception_only
+from typing import TypeVar
+
+import gevent
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore, Semaphore
+
+from gtask.delivery import Delivery
+from gtask.exceptions import Trouble
+from gtask.outage import Outage
+from gtask.pace import HORIZON, Pace
+from gtask.protocol import printable
+from gtask.report import Totals
+
+log = logging.getLogger(__name__)
+
+SLICE = 0.005  # seconds: nothing runs longer without letting the heartbeat run
+STALE = 2 * HORIZON  # seconds: what could not be started by then goes back, others may be free
+FAILURES_LOG_INTERVAL = 10.0
+
+Handle = Callable[[str], object]
+T = TypeVar("T")
+
+
+class Handler:
+    """Owner of the messages in this process's hands."""
+
+    def __init__(
+        self,
+        handle: Handle,
+        delivery: Delivery,
+        *,
+        outage: Outage,
+        totals: Totals,
+        unblock: Callable[[], None],
+        expired: Event,
+    ) -> None:
+        """`unblock` ends a `delivery.wait` that goes on; `expired`: when set, give up on Redis."""
+        self._handle = handle
+        self._delivery = delivery
+        self._outage = outage
+        self._totals = totals
+        self._unblock = unblock
+        self._expired = expired
+        self._task_id = 0
+        self._pace = Pace()
+        self._in_hand: deque[str] = deque()  # taken, not started
+        self._running = 0  # started, not finished
+        self._fetching = BoundedSemaphore(1)
+        self._fetched_at = 0.0  # when the newest message in hand came
+        self._settled_at = 0.0  # when Redis last learned what is finished
+        self._log_at = 0.0
+        self._measured_from = (0.0, 0)  # time, processed
+        self._yield_at = 0.0
+        self._taking = Event()
+        self._not_taking = Event()
+        self._not_taking.set()
+        self._ending = False
+        self._waiting = False  # a worker waits in Redis for the next message
+        self._idle = 0  # workers that wait to be roused
+        self._rouse = Semaphore(0)
+        self._rousing = False
+        self._busy = Event()  # there may be something for `tend`
+        self._change = Event()  # for `finish`: a message was finished, or waiting has ended
+
+    # -- what the task tells it
+
+    def resume(self) -> None:
+        """This task is a handler: takes messages (again)."""
+        self._not_taking.clear()
+        self._taking.set()
+        self._rouse_all()
+
+    def pause(self, deadline: float = inf) -> None:
+        """This task generates: takes no more, finishes what it has in hand, and ends a wait that goes on (it
+        returns when that has ended, or at the `deadline` on the monotonic clock)."""
+        self._taking.clear()
+        self._not_taking.set()
+        # The command that waits may not have reached Redis yet, so one call may come too early.
+        while self._waiting and not self._taking.is_set() and monotonic() < deadline:
+            try:
+                self._unblock()
+            except Trouble as trouble:
+                log.debug("cannot end the wait early: %s", trouble)
+            gevent.sleep(0.02)
+
+    def rejoined(self, task_id: int) -> None:
+        """The task has a new id; what is in hand may belong to the queue again."""
+        self._task_id = task_id
+        if not self._delivery.rejoined():
+            self._in_hand.clear()
+
+    @property
+    def taking(self) -> bool:
+        """Whether this task is a handler now."""
+        return bool(self._taking.is_set())
+
+    def finish(self, deadline: float) -> int:
+        """Takes no more, gives back what was not started, and finishes the rest until the `deadline` on the
+        monotonic clock. Returns how many messages are not finished then."""
+        self._ending = True
+        self._rouse_all()
+        self.pause(deadline)
+        self._give_back()
+        while self._running and (left := deadline - monotonic()) > 0:
+            self._change.clear()
+            self._change.wait(left)
+        return self._running
+
+    def leave(self) -> None:
+        """After `finish`: stores what is finished, gives back the rest, ends the membership."""
+        with self._fetching, suppress(Trouble):
+            unstarted = list(self._in_hand)
+            self._insist(lambda: self._delivery.leave(unstarted))
+
+    # -- workers
+
+    def work(self) -> None:
+        """One worker: handles messages until the end."""
+        handle, in_hand, delivery, totals = self._handle, self._in_hand, self._delivery, self._totals
+        while (in_hand and not self._ending) or self._refill():
+            message = in_hand.popleft()
+            batch = delivery.batch
+            if self._idle and not self._rousing and (in_hand or not self._waiting):
+                self._rousing = True
+                self._rouse.release()
+            self._running += 1
+            try:
+                handle(message)
+            except BaseException as error:  # SystemExit, gevent.Timeout: no less a failure of this message
+                totals.errors += 1
+                delivery.failed(message, self._record(message, error), batch)
+            else:
+                delivery.done(message, batch)
+            self._running -= 1
+            totals.processed += 1
+            if perf_counter() >= self._yield_at:
+                self._breathe()
+        self._change.set()
+
+    def _breathe(self) -> None:
+        if self._in_hand and perf_counter() - self._fetched_at > STALE:
+            self._give_back()
+        gevent.sleep(0)
+        self._yield_at = perf_counter() + SLICE
+
+    def _refill(self) -> bool:
+        """Returns True as soon as a message is in hand, False at the end."""
+        while not self._ending:
+            if self._taking.is_set():
+                self._fetch()
+            if self._in_hand:
+                return True
+            if self._ending:
+                break
+            if not self._taking.is_set() or self._waiting or (self._delivery.blocked and self._running):
+                self._be_idle()
+            elif not self._delivery.blocked:
+                self._wait()
+        return False
+
+    def _fetch(self) -> None:
+        """Acknowledges what is finished and takes the next batch, unless another worker just did."""
+        with self._fetching:
+            if not self._in_hand:
+                now, processed = perf_counter(), self._totals.processed
+                since, before = self._measured_from
+                self._pace.measured(processed - before, now - since)
+                self._measured_from = (now, processed)
+                self._take(self._pace.want())
+
+    def _take(self, want: int) -> None:
+        with suppress(Trouble):  # the end has come without Redis
+            self._receive(self._insist(lambda: self._delivery.take(want)))
+        self._settled_at = perf_counter()
+
+    def _receive(self, messages: list[str]) -> None:
+        if messages:
+            self._in_hand.extend(messages)
+            self._fetched_at = perf_counter()
+            self._busy.set()
+
+    def _wait(self) -> None:
+        """Waits in Redis for the next message. One worker does so for all."""
+        self._waiting = True
+        try:
+            messages = self._outage.insist("waiting", self._delivery.wait, self._not_taking)
+        except Trouble:
+            messages = []
+        finally:
+            self._waiting = False
+        if not messages:
+            self._pace.idle()
+        self._receive(messages)
+        self._measured_from = (perf_counter(), self._totals.processed)
+
+    def _give_back(self) -> None:
+        """Returns what was not started: this process is slower than it seemed, or ends."""
+        with self._fetching:
+            unstarted = list(self._in_hand)
+            self._in_hand.clear()
+            self._pace.idle()
+            if unstarted:
+                with suppress(Trouble):  # then it goes with `leave`
+                    self._insist(lambda: self._delivery.give_back(unstarted))
+
+    def _insist(self, attempt: Callable[[], T]) -> T:
+        return self._outage.insist("handler", attempt, self._expired)
+
+    def _be_idle(self) -> None:
+        self._idle += 1
+        self._rouse.acquire()
+        self._idle -= 1
+        self._rousing = False
+
+    def _rouse_all(self) -> None:
+        for _ in range(self._idle):
+            self._rouse.release()
+
+    # -- beside the workers
+
+    def tend(self) -> None:
+        """While messages are in hand: acknowledges what was finished when no worker comes to it because all
+        are held up, and gives back what was not started in time."""
+        while True:
+            self._busy.wait()
+            gevent.sleep(HORIZON)
+            now = perf_counter()
+            if self._in_hand and now - self._fetched_at > STALE:
+                self._give_back()
+            elif self._delivery.unsettled and now - self._settled_at > HORIZON:
+                with self._fetching:
+                    self._take(0)
+            if not (self._in_hand or self._running or self._delivery.unsettled):
+                self._busy.clear()
+
+    def _record(self, message: str, error: BaseException) -> str:
+        """The failure as `errors` keeps it. Bytes that are no UTF-8 become surrogate escapes."""
+        reason = "".join(format_exception_only(error)).strip()
+        log.debug("message failed", exc_info=error)
+        if monotonic() >= self._log_at:
+            self._log_at = monotonic() + FAILURES_LOG_INTERVAL
+            log.info("%d messages failed so far, the last with %s (gtask getErrors shows them)",
+                     self._totals.errors, printable(reason))  # fmt: skip
+        return failure_record(message, reason, self._task_id)
+
+
+def failure_record(message: str, error: str, task_id: int) -> str:
+    """An entry of `errors`: what failed, why, with whom, when (UTC)."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"message": message, "error": error, "taskId": task_id, "at": at})

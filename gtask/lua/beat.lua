@@ -1,0 +1,47 @@
+-- Promise: marks a task alive; renews the flag for the generator in its term; else, if it wants the flag,
+-- takes it when it is free. At most one task is told that it generates, and each time with a higher term.
+-- A repeat after a lost reply is safe: an owner that does not know its term gets a new one.
+-- KEYS flag owner generator tasks members
+-- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
+-- -> {role, term, flag's remaining ms, {dead ids}, generated, last}; role 0 handler, 1 renewed, 2 elected;
+--    {-1}: this task is not a member (it was reaped, or Redis is a new one)
+local flag, owner, generator, tasks, members = unpack(KEYS)
+local id, member, term, seconds, heartbeat, want, join = unpack(ARGV)
+want = want == '1'
+
+local known = redis.call('HGET', members, id)
+if not known and join == '1' then
+  redis.call('HSET', members, id, member)
+elseif known ~= member then
+  return {-1}
+end
+local time = redis.call('TIME')
+redis.call('ZADD', tasks, string.format('%d.%06d', time[1], time[2]), id)
+
+local role, state = 0, fence(flag, owner, generator, id, term)
+if state == 'held' then
+  role = 1
+  redis.call('SET', flag, '1', 'EX', seconds)
+elseif state == 'other term' then
+  if want then
+    role = 2
+    redis.call('SET', flag, '1', 'EX', seconds)
+  end
+else
+  if state == 'overwritten' then redis.call('DEL', owner) end
+  if want and redis.call('SET', flag, '1', 'NX', 'EX', seconds) then role = 2 end
+end
+if role > 0 then redis.call('SET', owner, id, 'PX', seconds * 1000 - 5) end
+if role == 2 then term = redis.call('HINCRBY', generator, 'term', 1) end
+
+local dead = {}
+local now = time[1] + time[2] / 1000000
+for _, other in ipairs(redis.call('ZRANGEBYSCORE', tasks, '-inf', now - 5 * heartbeat, 'LIMIT', 0, 64)) do
+  dead[#dead + 1] = other
+end
+local answer = {role, tonumber(term), redis.call('PTTL', flag), dead}
+if role == 2 then
+  answer[5] = tonumber(redis.call('HGET', generator, 'generated') or 0)
+  answer[6] = redis.call('HGET', generator, 'last')
+end
+return answer

@@ -1,0 +1,12 @@
+-- Promise: failure records reach `errors` once, however often the call is repeated (at-most-once delivery).
+-- KEYS members claims errors ; ARGV id member seq record... -> 1, or nil: not a member
+local members, claims, errors = unpack(KEYS)
+local id, seq = ARGV[1], tonumber(ARGV[3])
+if redis.call('HGET', members, id) ~= ARGV[2] then return false end
+local last = redis.call('HGET', claims, id)
+if last and tonumber(string.match(last, '^%d+')) >= seq then return 1 end
+for i = 4, #ARGV, 1000 do
+  redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, #ARGV)))
+end
+redis.call('HSET', claims, id, seq .. ' 0 0 0')
+return 1

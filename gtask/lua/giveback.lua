@@ -1,0 +1,26 @@
+-- Promise: messages that were taken but not started return to the head of `messages` in their old order, once;
+-- a task that leaves takes its membership with it, and whatever it still holds (at-least-once) goes back too.
+-- KEYS messages inflight tasks members claims
+-- ARGV id member seq leave(0|1) count(unstarted at the tail of the list) message...(at-most-once)
+-- -> 1, or nil: not a member (reaped, or has left already)
+local messages, inflight, tasks, members, claims = unpack(KEYS)
+local id, seq, leave, count = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
+if redis.call('HGET', members, id) ~= ARGV[2] then return false end
+local last, held = redis.call('HGET', claims, id), 0
+if last then
+  local s, h = string.match(last, '^(%d+) %d+ %d (%d+)$')
+  if tonumber(s) >= seq then return 1 end
+  held = tonumber(h)
+end
+for i = #ARGV, 6, -1 do redis.call('LPUSH', messages, ARGV[i]) end
+local back = redis.call('LLEN', inflight)
+if not leave then back = back - held + count end
+for i = 1, back do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
+if leave then
+  redis.call('ZREM', tasks, id)
+  redis.call('HDEL', members, id)
+  redis.call('HDEL', claims, id)
+else
+  redis.call('HSET', claims, id, string.format('%d 0 0 %d', seq, held - count))
+end
+return 1

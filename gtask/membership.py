@@ -1,0 +1,42 @@
+"""This process's place among the tasks: its id, and a new one when it was taken for dead."""
+
+import json
+import os
+import socket
+import uuid
+from collections.abc import Callable
+
+from gevent.lock import RLock
+
+from gtask.store import Member, Store
+
+
+class Membership:
+    """Owner of the task's id. `member` is replaced as a whole, so whoever holds an old one can tell."""
+
+    def __init__(self, store: Store, heartbeat: float) -> None:
+        """`heartbeat`: T in seconds. Joins nothing yet."""
+        self._store = store
+        self._joining = RLock()
+        record = {"host": socket.gethostname(), "pid": os.getpid(), "heartbeat": heartbeat, "nonce": uuid.uuid4().hex}
+        self._record = json.dumps(record)
+        self.member = Member(0, self._record)
+        self.on_join: list[Callable[[Member], None]] = []
+
+    def first_join(self) -> None:
+        """Takes this process's first id."""
+        self.join(instead_of=self.member)
+
+    def join(self, instead_of: Member) -> None:
+        """Takes a new id, unless another greenlet has done it since `instead_of` was seen.
+
+        Whatever the old member held belongs to the queue again. Raises Trouble; bears repeating.
+        """
+        with self._joining:
+            if self.member is not instead_of:
+                return
+            member = Member(self._store.next_id(), self._record)
+            self._store.beat(member, join=True)
+            self.member = member
+            for listener in self.on_join:
+                listener(member)

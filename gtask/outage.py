@@ -1,0 +1,55 @@
+"""When Redis is away: ask again with backoff, say it once, say how long it was (sidekiq's habit)."""
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar
+
+from gevent.event import Event
+
+from gtask.exceptions import Trouble
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Outage:
+    """Knows whether Redis is away, for all greenlets of a process."""
+
+    def __init__(self, address: str, backoff: Callable[[int], float]) -> None:
+        """`backoff(failures)` gives the seconds to the next try."""
+        self._address = address
+        self._backoff = backoff
+        self._since = 0.0
+        self._without: set[str] = set()  # who waits for Redis
+
+    def insist(self, who: str, attempt: Callable[[], T], give_up: Event) -> T:
+        """The result of the first attempt that Redis answers; attempts must bear repeating.
+
+        Raises Trouble, the last one, once `give_up` is set.
+        """
+        failures = 0
+        while True:
+            try:
+                result = attempt()
+            except Trouble as trouble:
+                self._lost(who, trouble)
+                failures += 1
+                if give_up.wait(self._backoff(failures)):
+                    self._without.discard(who)
+                    raise
+            else:
+                if self._without:
+                    self._found(who)
+                return result
+
+    def _lost(self, who: str, trouble: Trouble) -> None:
+        if not self._without:
+            self._since = monotonic()
+            log.warning("lost Redis at %s: %s; trying again", self._address, trouble)
+        self._without.add(who)
+
+    def _found(self, who: str) -> None:
+        self._without.discard(who)
+        if not self._without:
+            log.warning("Redis is back after %.1f s", monotonic() - self._since)

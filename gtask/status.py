@@ -1,0 +1,81 @@
+"""`gtask status`: one look at the fleet and the sum of its messages. Reads only."""
+
+import json
+from typing import Any
+
+from gtask.store import Store
+
+
+def look(store: Store) -> dict[str, Any]:
+    """The status as SPEC 5 names its fields; durations in seconds."""
+    seen = store.snapshot()
+    members = {int(task_id): json.loads(record) for task_id, record in seen["members"].items()}
+    tasks = [
+        {
+            "taskId": int(task_id),
+            "host": members.get(int(task_id), {}).get("host"),
+            "pid": members.get(int(task_id), {}).get("pid"),
+            "age": round(max(0.0, seen["now"] - beaten), 3),
+            "inflight": held,
+        }
+        for (task_id, beaten), held in zip(seen["tasks"], seen["held"], strict=True)
+    ]
+    totals = {name: int(seen["totals"].get(name, 0)) for name in ("processed", "errors", "redelivered", "retried")}
+    return {
+        "generator": _generator(seen),
+        "tasks": tasks,
+        "messages": seen["messages"],
+        "inflight": sum(seen["held"]),
+        "errors": seen["errors"],
+        "generated": int(seen["generator"].get("generated", 0)),
+        "processed": totals["processed"],
+        "failed": totals["errors"],
+        "redelivered": totals["redelivered"],
+        "retried": totals["retried"],
+    }
+
+
+def _generator(seen: dict[str, Any]) -> dict[str, Any] | None:
+    flag = seen["flag_ms"]
+    if flag == -2:  # Redis's answer for a key that is not there
+        return None
+    ours = seen["owner"] is not None and 3 <= flag - seen["owner_ms"] <= 7  # as in lua/fence.lua
+    return {"taskId": int(seen["owner"]) if ours else None, "ttl": None if flag < 0 else flag / 1000}
+
+
+def unaccounted(status: dict[str, Any]) -> int:
+    """waiting + in flight + processed - retried - generated: 0, or what other programs pushed, less what
+    at-most-once tasks and other programs took (Redis learns of neither)."""
+    return int(status["messages"] + status["inflight"] + status["processed"] - status["retried"] - status["generated"])
+
+
+def describe(status: dict[str, Any]) -> str:
+    """The status for a person."""
+    generator = status["generator"]
+    if generator is None:
+        first = "generator  none: nobody holds the flag"
+    else:
+        who = "another program" if generator["taskId"] is None else f"task {generator['taskId']}"
+        life = "for ever" if generator["ttl"] is None else f"{generator['ttl']:.1f} s more"
+        first = f"generator  {who}, its flag lives {life}"
+    lines = [first, "", f"{'task':>8}  {'pid':>8}  {'last beat':>9}  {'in flight':>9}  host"]
+    lines += [
+        f"{t['taskId']:>8}  {t['pid'] or '':>8}  {t['age']:>7.1f} s  {t['inflight']:>9}  {t['host'] or ''}"
+        for t in status["tasks"]
+    ]
+    lines += [""] + [
+        f"{status[key]:>12,}  {what}"
+        for key, what in (
+            ("messages", "wait"), ("inflight", "in flight"), ("errors", "in errors (gtask getErrors)"),
+            ("generated", "generated"), ("processed", "processed at least once"), ("failed", "of these failed"),
+            ("redelivered", "redelivered after a task's death"), ("retried", "retried"),
+        )
+    ]  # fmt: skip
+    rest = unaccounted(status)
+    verdict = (
+        "the sum holds: generated + retried = waiting + in flight + processed"
+        if rest == 0
+        else f"generated + retried {'+' if rest > 0 else '-'} {abs(rest):,} = waiting + in flight + processed: "
+        + ("other programs pushed these" if rest > 0 else "at-most-once tasks or other programs took these")
+    )
+    return "\n".join([*lines, "", verdict]) + "\n"

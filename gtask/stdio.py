@@ -1,0 +1,50 @@
+"""The process's own standard files: whole, kept apart from what user code prints, never set non-blocking."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from gevent.os import tp_write
+from gevent.socket import wait_read
+
+
+def ensure_standard_files() -> None:
+    """Opens /dev/null for each of 0, 1 and 2 that is closed: a later file would take its number, and
+    watching a closed one aborts the process (libev)."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - lives as long as the process
+
+
+def keep_stdout_apart() -> int:
+    """Returns a private descriptor of stdout and turns stdout itself into stderr, also for what C code and
+    child processes print: nothing of theirs can get between reports."""
+    private = os.dup(1)
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    return private
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Writes all of it in a native thread, while other greenlets run. Raises OSError."""
+    while data:
+        data = data[tp_write(fd, data) :]
+
+
+def watch_end_of_stdin(on_end: Callable[[], None]) -> None:
+    """Calls `on_end` at end of file on stdin. Blocks its greenlet only."""
+    while True:
+        wait_read(0)
+        try:
+            if not os.read(0, 4096):
+                break
+        except BlockingIOError:
+            continue
+        except OSError:
+            break
+    on_end()

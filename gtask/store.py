@@ -1,0 +1,454 @@
+"""Every Redis key, command and script. The only module that imports redis.
+
+Each method is one attempt. It raises Trouble when Redis does not answer or cannot just now (ask again,
+see outage.py), NotMember when Redis does not know the task, WrongType when a key holds something else.
+Which calls may be repeated after a lost reply is said in the first comment of their script in lua/.
+
+redis-py is used against its defaults, for reasons measured in 8.1:
+- it retries by itself, and a retried RPUSH, INCR or BLPOP runs twice or loses a message: no retry here;
+- a pool polls its socket before each command (5 times slower): fixed single-connection clients instead;
+- a BLPOP as long as the socket's timeout always fails: the blocking connection waits 2 s longer;
+- maintenance notifications cost a failing command at each connect: off.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import EqualJitterBackoff, NoBackoff
+from redis.commands.core import Script
+from redis.connection import parse_url
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from gtask.exceptions import NotMember, Refused, Trouble, Unreachable, UsageError, WrongType
+
+OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
+REPLY_BYTES = 1 << 20  # a batch ends after about this much
+DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes to `errors`
+CONNECT_TIMEOUT = 3.0
+COMMAND_TIMEOUT = 5.0
+
+# Errors that pass by themselves: a failover, a full or loading server, a script that runs too long.
+_PASSING = ("READONLY", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN",
+            "UNBLOCKED", "BUSY", "NOPERM", "NOAUTH")  # fmt: skip
+# Taken from a URL's query they would undo the choices above.
+_NOT_FROM_URL = {"retry", "retry_on_timeout", "retry_on_error", "socket_timeout", "socket_connect_timeout", "protocol",
+                 "decode_responses", "encoding", "encoding_errors", "max_connections", "timeout",
+                 "health_check_interval", "single_connection_client"}  # fmt: skip
+
+_BACKOFF = EqualJitterBackoff(cap=1.0, base=0.05)
+
+
+def backoff(failures: int) -> float:
+    """Seconds until the next try, with jitter: a fleet must not come back all at once."""
+    return _BACKOFF.compute(failures)
+
+
+class Keys:
+    """Every key, with the namespace before it (SPEC 1.5)."""
+
+    def __init__(self, namespace: str) -> None:
+        prefix = f"{namespace}:" if namespace else ""
+        # the source's
+        self.task_id = prefix + "taskId"
+        self.flag = prefix + "generatorIsActive"
+        self.messages = prefix + "messages"
+        self.errors = prefix + "errors"
+        # ours
+        self.owner = prefix + "generatorId"
+        self.generator = prefix + "generator"  # hash: term, generated, last
+        self.tasks = prefix + "tasks"
+        self.members = prefix + "tasks:members"  # hash: taskId -> JSON of host, pid, heartbeat, nonce
+        self.claims = prefix + "tasks:claims"  # hash: taskId -> its last numbered call (claim.lua)
+        self.suspects = prefix + "messages:suspects"  # hash: SHA-1 of a message -> deaths (reap.lua)
+        self.totals = prefix + "totals"
+        self.reader = prefix + "errors:reader"  # lock of getErrors and retryErrors
+        self._inflight = prefix + "inflight:"
+        self.channel = self.flag  # pub/sub: the flag was given up
+
+    def inflight(self, task_id: int | str) -> str:
+        """The list of messages in the hands of a task."""
+        return f"{self._inflight}{task_id}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """This process as Redis knows it. `record` is unlike any other process's, so a task whose id was given
+    out again by an emptied Redis notices it."""
+
+    task_id: int
+    record: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The answer to a heartbeat. `remaining`: the flag's life in seconds (negative: none)."""
+
+    renewed: bool
+    elected: bool
+    term: int
+    remaining: float
+    dead: list[int]
+    generated: int
+    last: str | None
+
+
+class Store:
+    """One process's connections to Redis: heartbeat, commands, blocking pop, notices."""
+
+    def __init__(self, url: str, namespace: str, *, heartbeat: float = 1, wait: float = 5) -> None:
+        """Connects to nothing yet. `heartbeat` and `wait` in seconds. Raises UsageError for a bad URL."""
+        self.keys = Keys(namespace)
+        self.address = _address(url)
+        self._wait = wait
+        self._heartbeat = heartbeat
+        # A heartbeat must be over, and its repeat too, while the flag lives.
+        self._heart_timeout = max(0.5, heartbeat / 2)
+        self._blocking_id: int | None = None
+        try:
+            self._options = {k: v for k, v in _parse_url(url).items() if k not in _NOT_FROM_URL}
+            self._pool(COMMAND_TIMEOUT).make_connection()
+        except (ValueError, TypeError, RedisError) as error:
+            raise UsageError(f"--redis {self.address}: {error}") from None
+
+    # -- connections
+
+    def _pool(self, timeout: float | None, **options: Any) -> redis.ConnectionPool:
+        fixed = {
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout or CONNECT_TIMEOUT,
+            "decode_responses": True,
+            "encoding_errors": "surrogateescape",
+        }
+        return redis.ConnectionPool(**{**self._options, **fixed, **options})
+
+    def _client(self, timeout: float | None, **options: Any) -> Any:
+        """A client with one connection, which is opened here and again after each loss."""
+        return redis.Redis(connection_pool=self._pool(timeout, **options), single_connection_client=True)
+
+    @cached_property
+    def _heart(self) -> Any:
+        return self._client(self._heart_timeout)
+
+    @cached_property
+    def _commands(self) -> Any:
+        return self._client(COMMAND_TIMEOUT)
+
+    @cached_property
+    def _blocking(self) -> Any:
+        return self._client(self._wait + 2, socket_connect_timeout=CONNECT_TIMEOUT, redis_connect_func=self._greet)
+
+    def _greet(self, connection: Any) -> None:
+        """Remembers the id under which `unblock` can end this connection's blocking command."""
+        connection.on_connect()
+        connection.send_command("CLIENT", "ID")
+        self._blocking_id = connection.read_response()
+
+    def connect(self) -> None:
+        """Opens the command connection and looks at the server.
+
+        Raises Unreachable (no server, or one older than 6.2) and Refused (credentials, permissions).
+        """
+        try:
+            version = str(self._commands.info("server")["redis_version"])
+        except NoPermissionError:
+            return  # the version cannot be known; the first command shows what works
+        except (AuthenticationError, AuthorizationError) as error:
+            raise Refused(f"Redis at {self.address} refuses: {error}; put user and password into --redis "
+                          "(redis://user:password@host)") from None  # fmt: skip
+        except (RedisError, OSError) as error:
+            raise Unreachable(f"no Redis at {self.address}: {_reason(error)}; start one, or name another with "
+                              "--redis or GTASK_REDIS") from None  # fmt: skip
+        numbers = tuple(int(part) for part in version.split(".")[:2])
+        if numbers < OLDEST_SERVER:
+            raise Unreachable(f"Redis at {self.address} is {version}; gtask needs 6.2 or newer")
+
+    def eviction_policy(self) -> str:
+        """The server's maxmemory-policy; what is not `noeviction` may evict messages. "" when unknown."""
+        with _translated():
+            try:
+                return str(self._commands.info("memory").get("maxmemory_policy", ""))
+            except NoPermissionError:
+                return ""
+
+    def close(self) -> None:
+        """Closes what is open. The store can be used again."""
+        for name in ("_heart", "_commands", "_blocking"):
+            client = self.__dict__.pop(name, None)
+            if client is not None:
+                client.close()
+                client.connection_pool.disconnect()
+
+    def _run(self, client: Any, script: Script, keys: Sequence[str], *args: Any) -> Any:
+        with _translated():
+            return script(keys=keys, args=args, client=client)
+
+    # -- membership and election
+
+    def next_id(self) -> int:
+        """INCR taskId. A lost reply costs a number, nothing else."""
+        with _translated():  # .incr() would send INCRBY; the source's command is INCR
+            return int(self._commands.execute_command("INCR", self.keys.task_id))
+
+    def beat(self, member: Member, *, term: int = 0, want: bool = False, join: bool = False) -> Beat:
+        """One heartbeat (beat.lua). `term` is 0 for a handler; `want`: take the flag when it is free. Raises
+        NotMember, unless it is to `join`."""
+        k = self.keys
+        answer = self._run(
+            self._heart, _BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members), member.task_id, member.record,
+            term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join),
+        )  # fmt: skip
+        if answer[0] < 0:
+            raise NotMember
+        role, term, remaining, dead, *rest = answer
+        generated, last = rest if role == 2 else (0, None)
+        return Beat(role == 1, role == 2, term, remaining / 1000, [int(i) for i in dead], generated, last)
+
+    def release(self, member: Member, term: int) -> bool:
+        """Gives the flag up and tells the others. False when it was not this task's any more."""
+        k = self.keys
+        answer = self._run(self._heart, _RELEASE, (k.flag, k.owner, k.generator), member.task_id, term, k.channel)
+        return bool(answer)
+
+    def notices(self) -> Iterator[None]:
+        """One item each time the flag is given up by its owner. Blocks; own connection. Raises Trouble."""
+        with _translated(), self._client(None).pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(self.keys.channel)
+            while True:
+                if pubsub.get_message(timeout=None):
+                    yield
+
+    # -- generation
+
+    def push(self, member: Member, term: int, before: int, messages: Sequence[bytes]) -> int | None:
+        """Pushes the messages that follow the first `before` ones. The length of `messages`, or None: deposed."""
+        k = self.keys
+        length = self._run(
+            self._commands, _PUSH, (k.flag, k.owner, k.generator, k.messages), member.task_id, term, before, *messages
+        )
+        return None if length < 0 else int(length)
+
+    def backlog(self) -> int:
+        """How many messages wait."""
+        with _translated():
+            return int(self._commands.llen(self.keys.messages))
+
+    # -- handling
+
+    def blpop(self) -> str | None:
+        """BLPOP messages <wait>: one message, or None after `wait` seconds."""
+        with _translated(self._blocking):
+            reply = self._blocking.execute_command("BLPOP", self.keys.messages, _plain(self._wait))
+            return None if reply is None else str(reply[1])
+
+    def pop(self, want: int) -> list[str]:
+        """Up to `want` messages at once (fewer when they are large), without waiting. Not to be repeated."""
+        return list(self._run(self._commands, _POP, (self.keys.messages,), want, REPLY_BYTES))
+
+    def blmove(self, task_id: int) -> bool:
+        """Waits up to `wait` seconds for a message and moves it to the task's in-flight list, where the
+        next claim finds it, also when this reply is lost. True when there was one."""
+        with _translated(self._blocking):
+            return (
+                self._blocking.execute_command(
+                    "BLMOVE", self.keys.messages, self.keys.inflight(task_id), "LEFT", "RIGHT", _plain(self._wait)
+                )
+                is not None
+            )
+
+    def unblock(self) -> None:
+        """Ends a `blpop` or `blmove` that waits now; nothing is lost by it. Managed servers may refuse."""
+        if self._blocking_id is not None:
+            with _translated():
+                self._commands.execute_command("CLIENT", "UNBLOCK", self._blocking_id)
+
+    def claim(
+        self, member: Member, seq: int, want: int, *, prefix: int, finished: Sequence[str], failed: Sequence[str]
+    ) -> tuple[bool, list[str]]:
+        """Acknowledges and claims in one step (claim.lua): (blocked by a suspect, messages). Raises NotMember.
+
+        `prefix`: how many at the head of the in-flight list are finished; `finished`: others, by value.
+        """
+        k = self.keys
+        answer = self._run(
+            self._commands, _CLAIM,
+            (k.messages, k.inflight(member.task_id), k.members, k.claims, k.errors, k.totals, k.suspects),
+            member.task_id, member.record, seq, want, REPLY_BYTES, prefix, len(failed), *failed,
+            *(message.encode("utf-8", "surrogateescape") for message in finished),
+        )  # fmt: skip
+        if answer is None:
+            raise NotMember
+        return bool(answer[0]), answer[1:]
+
+    def fail(self, member: Member, seq: int, records: Sequence[str]) -> None:
+        """Stores failure records (fail.lua). Raises NotMember."""
+        k = self.keys
+        keys = (k.members, k.claims, k.errors)
+        if self._run(self._commands, _FAIL, keys, member.task_id, member.record, seq, *records) is None:
+            raise NotMember
+
+    def give_back(
+        self, member: Member, seq: int, *, leave: bool, unstarted: int = 0, messages: Sequence[str] = ()
+    ) -> None:
+        """Returns messages to the head of the queue; with `leave`, all of them and the membership.
+
+        `unstarted`: how many at the tail of the in-flight list; `messages`: those of at-most-once delivery.
+        Raises NotMember.
+        """
+        k = self.keys
+        answer = self._run(
+            self._commands, _GIVEBACK, (k.messages, k.inflight(member.task_id), k.tasks, k.members, k.claims),
+            member.task_id, member.record, seq, int(leave), unstarted,
+            *(message.encode("utf-8", "surrogateescape") for message in messages),
+        )  # fmt: skip
+        if answer is None:
+            raise NotMember
+
+    # -- recovery
+
+    def first_held(self, task_id: int) -> str:
+        """The first message in the hands of a task, "" when there is none."""
+        with _translated():
+            return str(self._commands.lindex(self.keys.inflight(task_id), 0) or "")
+
+    def reap(self, task_id: int, message: str, record: str) -> tuple[int, int]:
+        """Takes back what a dead task held (reap.lua): (moved, gone to errors), (-1, 0) alive, (-2, 0) look again."""
+        k = self.keys
+        moved, poisoned = self._run(
+            self._commands, _REAP,
+            (k.messages, k.inflight(task_id), k.tasks, k.members, k.claims, k.errors, k.totals, k.suspects),
+            task_id, DEATHS_OF_POISON, message.encode("utf-8", "surrogateescape"), record,
+        )  # fmt: skip
+        return moved, poisoned
+
+    # -- failed messages
+
+    def lock_errors(self, token: str, seconds: int) -> bool:
+        """Takes or renews the right to take entries out of `errors`."""
+        with _translated():
+            if self._commands.set(self.keys.reader, token, nx=True, ex=seconds):
+                return True
+            if self._commands.get(self.keys.reader) != token:
+                return False
+            self._commands.expire(self.keys.reader, seconds)
+            return True
+
+    def unlock_errors(self, token: str) -> None:
+        """Gives that right up."""
+        with _translated():
+            if self._commands.get(self.keys.reader) == token:
+                self._commands.delete(self.keys.reader)
+
+    def entries(self, start: int, count: int) -> list[str]:
+        """Entries of `errors`, oldest first."""
+        with _translated():
+            return list(self._commands.lrange(self.keys.errors, start, start + count - 1))
+
+    def errors_length(self) -> int:
+        """How many entries `errors` has."""
+        with _translated():
+            return int(self._commands.llen(self.keys.errors))
+
+    def settle(
+        self, token: str, start: int, entries: Sequence[bytes], tombstone: str, retried: Sequence[bytes] = ()
+    ) -> int | None:
+        """Removes entries read at `start` (b"": stays), with `retried` pushing the message of each.
+
+        How many were removed; None when the right is lost (settle.lua).
+        """
+        k = self.keys
+        removed = self._run(
+            self._commands, _SETTLE, (k.errors, k.reader, k.messages, k.totals), token, start, tombstone, len(entries),
+            *entries, *retried,
+        )  # fmt: skip
+        return None if removed < 0 else int(removed)
+
+    # -- looking
+
+    def snapshot(self) -> dict[str, Any]:
+        """What `gtask status` shows, read in one transaction; times in seconds."""
+        k = self.keys
+        with _translated():
+            pipe = self._commands.pipeline(transaction=True)
+            pipe.time()
+            pipe.get(k.owner)
+            pipe.pttl(k.flag)
+            pipe.pttl(k.owner)
+            pipe.hgetall(k.generator)
+            pipe.zrange(k.tasks, 0, -1, withscores=True)
+            pipe.hgetall(k.members)
+            pipe.hgetall(k.totals)
+            pipe.llen(k.messages)
+            pipe.llen(k.errors)
+            clock, owner, flag_ms, owner_ms, generator, tasks, members, totals, messages, errors = pipe.execute()
+            lists = self._commands.pipeline(transaction=True)
+            for task_id, _ in tasks:
+                lists.llen(k.inflight(task_id))
+            held = lists.execute()
+        return {
+            "now": clock[0] + clock[1] / 1e6, "owner": owner, "flag_ms": flag_ms, "owner_ms": owner_ms,
+            "generator": generator, "tasks": tasks, "held": held, "members": members, "totals": totals,
+            "messages": messages, "errors": errors,
+        }  # fmt: skip
+
+
+def _script(name: str) -> Script:
+    folder = resources.files("gtask") / "lua"
+    text = (folder / f"{name}.lua").read_text()
+    if name in ("beat", "push", "release"):
+        text = (folder / "fence.lua").read_text() + text
+    return Script(_ENCODER, text)
+
+
+_parse_url: Any = parse_url  # redis-py leaves it untyped
+
+# Script needs a client only to learn how to encode the text; one that never connects serves.
+_ENCODER = redis.Redis()
+_BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
+_POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
+_REAP, _SETTLE = _script("reap"), _script("settle")
+
+
+@contextmanager
+def _translated(client: Any = None) -> Iterator[None]:
+    """redis-py's errors as ours. A `client` that was blocking starts anew after an error: a demoted
+    primary ends blocked commands and the connection still points to it."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        raise Trouble(_reason(error)) from error
+    except ResponseError as error:
+        if any(word in str(error) for word in _PASSING) or isinstance(error, NoPermissionError):
+            if client is not None and client.connection is not None:
+                client.connection.disconnect()
+            raise Trouble(_reason(error)) from error
+        raise WrongType(f"Redis: {_reason(error)}; does another program use these keys? see --namespace") from error
+    except RedisError as error:
+        raise Trouble(_reason(error)) from error
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _address(url: str) -> str:
+    """The URL as it may be shown: without its password."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    return parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _plain(seconds: float) -> str:
+    """5 rather than 5.0: the source's BLPOP to the letter."""
+    return f"{seconds:g}"

@@ -1,0 +1,216 @@
+"""One task: starts the greenlets, changes the role, ends in order."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from gtask.config import Config
+from gtask.delivery import AtLeastOnce, AtMostOnce
+from gtask.election import Election, Term
+from gtask.exceptions import EXIT_OK, EXIT_READER_GONE, EXIT_SOFTWARE, GtaskError, Trouble
+from gtask.generator import Generate, Generator
+from gtask.handler import Handle, Handler
+from gtask.membership import Membership
+from gtask.outage import Outage
+from gtask.pulse import Pulse
+from gtask.recovery import recover
+from gtask.report import Reporter, Totals, Writer
+from gtask.store import Member, Store, backoff
+
+log = logging.getLogger(__name__)
+
+DELIVERIES = {"at-most-once": AtMostOnce, "at-least-once": AtLeastOnce}
+LAST_REPORT = 1.0  # seconds: for a reader that reads
+RELISTEN = 1.0  # seconds until notices are listened for again
+CHRONICLE = 10.0  # seconds between totals in the log of a task that speaks to people
+
+
+class Task:
+    """Owner of the role. It starts these greenlets: heartbeat, notices, recovery, workers, tend, a generator for
+    each term, the writer of reports; and a native thread that beats when the heartbeat is held up."""
+
+    def __init__(
+        self, config: Config, make_store: Callable[[], Store], generate: Generate, handle: Handle, report_fd: int | None
+    ) -> None:
+        """`make_store`: one for the greenlets and one for the native thread. `report_fd`: where a monitor reads;
+        None: a person watches, and gets log lines."""
+        self._config = config
+        store = make_store()
+        self._store = store
+        self._generate = generate
+        self._speaks_to_people = report_fd is None
+        self._totals = Totals()
+        self._reporter = Reporter(self._totals)
+        self._writer = Writer(self._reporter, report_fd, self._reader_gone) if report_fd is not None else None
+        self._expired = Event()  # the time for a graceful end is over
+        self._ended = Event()
+        self._code = EXIT_OK
+        self._outage = Outage(store.address, backoff)
+        self._membership = Membership(store, config.heartbeat)
+        self._election = Election(store, self._membership, config.heartbeat)
+        self._pulse = Pulse(make_store, self._membership, config.heartbeat)
+        self._handler = Handler(
+            handle,
+            DELIVERIES[config.delivery](store, self._membership),
+            outage=self._outage, totals=self._totals, unblock=store.unblock, expired=self._expired,
+        )  # fmt: skip
+        self._generator: Generator | None = None
+        self._term: Term | None = None
+        self._generating = gevent.spawn(lambda: None)  # the last term's greenlet; none yet
+        self._wake = Event()  # the next heartbeat is due now
+        self._dead: set[int] = set()
+        self._death = Event()
+
+    def run(self) -> int:
+        """Works until `end`, then ends gracefully. Returns the exit code."""
+        self._membership.on_join.append(self._joined)
+        writing = self._spawn("writer", self._writer.run if self._writer else self._chronicle)
+        heartbeat = self._spawn("heartbeat", self._beat_on)
+        self._spawn("notices", self._listen)
+        self._spawn("recovery", self._recover)
+        self._spawn("tend", self._handler.tend)
+        for number in range(self._config.concurrency):
+            self._spawn(f"worker {number}", self._handler.work)
+        self._pulse.start()
+        self._ended.wait()
+        self._finish(heartbeat)
+        if self._writer is not None:
+            self._writer.stop()
+            writing.join(timeout=LAST_REPORT)
+        return self._code
+
+    def end(self, code: int = EXIT_OK) -> None:
+        """Begins the graceful end; only the first call counts."""
+        if not self._ended.is_set():
+            self._code = code
+            self._ended.set()
+
+    def _finish(self, heartbeat: gevent.Greenlet) -> None:
+        # One deadline for all. The flag first: while this task finishes what it has in hand, another one can
+        # generate. The membership last: it protects what is in hand. The heartbeat goes on until then.
+        grace = self._config.grace
+        deadline = monotonic() + grace
+        timer = gevent.spawn_later(grace, self._expired.set)
+        self._election.standing = False
+        if self._generator is not None:
+            self._generator.stop()
+            self._generating.join(timeout=grace)
+        with suppress(Trouble):  # Redis is away, and the flag expires by itself
+            self._outage.insist("release", self._election.resign, self._expired)
+        if unfinished := self._handler.finish(deadline):
+            log.warning("%d messages were not finished within %g s", unfinished, grace)
+        heartbeat.kill(block=False)  # after the membership's end it would join anew
+        self._handler.leave()
+        self._pulse.stop()
+        timer.kill()
+
+    # -- heartbeat and role
+
+    def _beat_on(self) -> None:
+        self._outage.insist("start", self._membership.first_join, self._expired)
+        while True:
+            began = monotonic()
+            pause = self._outage.insist("heartbeat", self._election.step, self._expired)
+            self._pulse.beaten()
+            self._follow()
+            if self._election.dead:
+                self._dead.update(self._election.dead)
+                self._death.set()
+            self._wake.wait(max(0.0, began + pause - monotonic()))
+            self._wake.clear()
+
+    def _follow(self) -> None:
+        """Takes the role that the election says."""
+        term = self._election.term
+        if self._ended.is_set() or (term is self._term and (term is not None or self._handler.taking)):
+            return
+        if self._generator is not None:
+            self._generator.abandon()
+            self._generator = None
+        self._term = term
+        if term is None:
+            self._tell("handles")
+            self._reporter.handling()
+            self._handler.resume()
+        else:
+            self._tell("is the generator")
+            self._reporter.generating()
+            self._spawn("pause", self._handler.pause)
+            config = self._config
+            self._generator = Generator(
+                self._generate, config.generate, term,
+                store=self._store, outage=self._outage, totals=self._totals, interval=config.interval / 1000,
+                max_backlog=config.max_backlog, expired=self._expired,
+            )  # fmt: skip
+            generate = partial(self._generate_on, self._generator, self._generating)
+            self._generating = self._spawn("generator", generate)
+
+    def _generate_on(self, generator: Generator, before: gevent.Greenlet) -> None:
+        before.join()  # never two calls of the user's generate at once
+        if not generator.run():
+            self._wake.set()  # Redis refused a push: ask at once what this task is now
+
+    def _joined(self, member: Member) -> None:
+        self._handler.rejoined(member.task_id)
+        self._reporter.created(member.task_id)
+        self._tell("has joined")
+
+    # -- beside them
+
+    def _listen(self) -> None:
+        """An accelerator: after a clean end of the generator the next heartbeat is due at once."""
+        while True:
+            with suppress(Trouble):
+                for _ in self._store.notices():
+                    self._wake.set()
+            gevent.sleep(RELISTEN)
+
+    def _recover(self) -> None:
+        while True:
+            self._death.wait()
+            self._death.clear()
+            while self._dead:
+                task_id = min(self._dead)
+                self._outage.insist("recovery", partial(recover, self._store, task_id), self._expired)
+                self._dead.discard(task_id)
+
+    def _chronicle(self) -> None:
+        told = self._totals
+        while True:
+            gevent.sleep(CHRONICLE)
+            if self._totals != told:
+                told = replace(self._totals)
+                self._tell(f"generated {told.generated}, processed {told.processed}, errors {told.errors}")
+
+    def _tell(self, what: str) -> None:
+        level = logging.INFO if self._speaks_to_people else logging.DEBUG  # a monitor has its reports
+        log.log(level, "task %d %s", self._membership.member.task_id, what)
+
+    def _reader_gone(self) -> None:
+        log.warning("nobody reads the reports any more; ending")
+        self.end(EXIT_READER_GONE)
+
+    def _spawn(self, name: str, work: Callable[[], None]) -> gevent.Greenlet:
+        """Starts a greenlet whose failure ends the task: none dies unseen."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except Trouble:
+                log.debug("%s ended without Redis", name)
+            except GtaskError as error:
+                log.error("%s", error)
+                self.end(error.code)
+            except Exception:
+                log.exception("a bug in gtask (%s)", name)
+                self.end(EXIT_SOFTWARE)
+
+        greenlet = gevent.spawn(guarded)
+        greenlet.name = name
+        return greenlet
