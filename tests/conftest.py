@@ -1,0 +1,71 @@
+"""Fixtures that all tests share: real servers (each test runs on every server that is here) and real tasks."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Server, binaries
+from tests.tasks import TaskProcess
+
+BINARIES = binaries()
+if os.environ.get("CI") and "redis" not in BINARIES:
+    raise RuntimeError("CI runs the tests on Debian's redis-server too; install it")
+
+
+@pytest.fixture(scope="session", params=sorted(BINARIES))
+def running_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server of each kind for all tests that do not hurt it."""
+    with tempfile.TemporaryDirectory(prefix="gt") as folder:  # a unix socket's path must be short
+        server = Server(BINARIES[request.param], Path(folder)).start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def server(running_server: Server) -> Server:
+    """A shared server, emptied."""
+    with running_server.client() as client:
+        client.flushall()
+        client.config_resetstat()
+    return running_server
+
+
+@pytest.fixture
+def redis(server: Server) -> Iterator:
+    """A client of `server` for looking."""
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture(params=sorted(BINARIES))
+def new_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
+    """Makes servers that a test may kill, stop or configure; call it with redis.conf settings."""
+    made: list[Server] = []
+    with tempfile.TemporaryDirectory(prefix="gt") as folder:
+
+        def make(*options: str) -> Server:
+            home = Path(folder) / str(len(made))
+            home.mkdir()
+            made.append(Server(BINARIES[request.param], home, *options))
+            return made[-1].start()
+
+        yield make
+        for server in made:
+            server.kill()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., TaskProcess]]:
+    """Starts tasks in `tmp_path` (modules that a test writes there are found); none survives the test."""
+    started: list[TaskProcess] = []
+
+    def start(*arguments: str, **options) -> TaskProcess:
+        started.append(TaskProcess(*arguments, cwd=tmp_path, **options))
+        return started[-1]
+
+    yield start
+    for task in started:
+        task.kill()

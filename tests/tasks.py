@@ -1,0 +1,96 @@
+"""Real gtask processes for tests: started as users start them, their reports read by a thread."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 30.0  # seconds that a test waits for an event: generous, the machines are slow
+
+
+def wait_until(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE) -> Any:
+    """The first true value of `condition`; fails when there is none in time."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s for {what or condition}")
+        time.sleep(0.005)
+
+
+class TaskProcess:
+    """`python -m gtask …` with its stdout and stderr read to the end."""
+
+    def __init__(self, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: Any = None):
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("GTASK_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gtask", *arguments],
+            cwd=cwd,
+            env={**clean, "PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})},
+            stdin=stdin if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self.pid = self.process.pid
+        self.lines: list[bytes] = []  # of stdout, ends included
+        self.errors: list[bytes] = []  # of stderr
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self.lines), daemon=True),
+            threading.Thread(target=self._read, args=(self.process.stderr, self.errors), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _read(stream: Any, into: list[bytes]) -> None:
+        for line in stream:
+            into.append(line)
+
+    def reports(self, msg: str | None = None) -> list[dict[str, Any]]:
+        """The reports so far, or those of one kind."""
+        parsed = [json.loads(line) for line in list(self.lines)]
+        return [report for report in parsed if msg is None or report["msg"] == msg]
+
+    def total(self, msg: str, field: str = "total") -> int:
+        """The latest total of `generated` or `processed` (`errors`)."""
+        reports = self.reports(msg)
+        return reports[-1][field] if reports else 0
+
+    @property
+    def task_id(self) -> int:
+        return wait_until(lambda: self.reports("createdTaskId"), "createdTaskId")[-1]["taskId"]
+
+    @property
+    def stderr(self) -> str:
+        return b"".join(self.errors).decode()
+
+    def is_generator(self) -> bool:
+        """As its last report of a role says."""
+        roles = [r["msg"] for r in self.reports() if r["msg"] in ("switchedToGenerator Mode", "processed")]
+        return bool(roles) and roles[-1] == "switchedToGenerator Mode"
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """The exit code, once it has ended and all its output is read."""
+        code = self.process.wait(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+        return code
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.send(signal.SIGCONT)
+            self.process.kill()
+        self.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
