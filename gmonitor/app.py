@@ -101,8 +101,8 @@ class App:
             self._find_redis()
             self._display.open()
             if isinstance(self._display, Live):
-                self._catch(signal.SIGWINCH, signal.SIGCONT)
-                self._stops = gevent.signal_handler(signal.SIGTSTP, self._post, Signalled(signal.SIGTSTP))
+                self._catch(signal.SIGWINCH)
+                self._job_control = self._catch(signal.SIGTSTP, signal.SIGCONT)
             gevent.spawn(self._start)
             gevent.spawn(self._ticks)
             while not self._finished:
@@ -198,9 +198,10 @@ class App:
         assert isinstance(live, Live)  # noqa: S101  # only then are these signals caught
         if number == signal.SIGTSTP:
             live.suspend()
-            self._stops.cancel()  # back to the default, which stops us
+            for handler in self._job_control:  # back to the default, which stops us here, and to go on here
+                handler.cancel()
             os.kill(os.getpid(), signal.SIGTSTP)
-            self._stops = gevent.signal_handler(signal.SIGTSTP, self._post, Signalled(signal.SIGTSTP))
+            self._job_control = self._catch(signal.SIGTSTP, signal.SIGCONT)
         if number in (signal.SIGTSTP, signal.SIGCONT):
             live.open()
         else:
@@ -268,10 +269,12 @@ class App:
 
         return write
 
-    def _catch(self, *numbers: int) -> None:
-        for number in numbers:
-            if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP:  # nohup means it
-                gevent.signal_handler(number, self._post, Signalled(number))
+    def _catch(self, *numbers: int) -> list[Any]:
+        return [
+            gevent.signal_handler(number, self._post, Signalled(number))
+            for number in numbers
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN  # nohup means it
+        ]
 
     def _post(self, event: Any) -> None:
         self._queue.put((time.monotonic(), event))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
 
@@ -14,7 +15,8 @@ from gmonitor.fleet import Ended, Event, Reported, Said, Started
 from gmonitor.lines import OUTPUTS, Lines, condense
 
 CHUNK = 65536  # a pipe's usual size
-FLOOD = 16384  # whoever has that much ready at once is read 20 times a second: the rest of us stay alive
+FLOOD = 16384  # whoever has that much ready at once …
+SHARE = 0.1  # … gets this share of our time at most: the others, the screen and the keys stay alive
 LAST_WORDS = 1.0  # how long the pipes of a dead process are read, when its own children hold them open
 
 Post = Callable[[Event], None]
@@ -24,9 +26,7 @@ Log = Callable[[bytes], None]
 class Child:
     """A started process in a session and group of its own. Raises OSError when it cannot be started."""
 
-    def __init__(
-        self, command: Sequence[str], environ: Mapping[str, str], post: Post, log: Log | None = None
-    ) -> None:
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], post: Post, log: Log | None = None) -> None:
         self._post = post
         self._log = log
         self._process = Popen(
@@ -77,22 +77,25 @@ class Child:
                 pipe.close()
         self._post(Ended(self.pid, code))
 
-    def _read(self, pipe: BinaryIO, lines: Lines, use: Callable[[list[bytes]], None]) -> None:
+    def _read(self, pipe: BinaryIO, lines: Lines, digest: Callable[[list[bytes]], Event]) -> None:
         fd = pipe.fileno()
         while data := nb_read(fd, CHUNK):
-            if whole := lines.feed(data):
-                use(whole)
+            begun = time.perf_counter()
+            whole = lines.feed(data)
+            event = digest(whole) if whole else None
+            spent = time.perf_counter() - begun
+            if event:
+                self._post(event)
             if len(data) >= FLOOD:
-                gevent.sleep(0.05)
+                gevent.sleep(spent * (1 / SHARE - 1))
         if rest := lines.close():
-            use(rest)
+            self._post(digest(rest))
 
-    def _reported(self, lines: list[bytes]) -> None:
-        if reports := condense(lines):
-            self._post(Reported(self.pid, tuple(reports)))
+    def _reported(self, lines: list[bytes]) -> Event:
+        return Reported(self.pid, tuple(condense(lines)))
 
-    def _said(self, lines: list[bytes]) -> None:
+    def _said(self, lines: list[bytes]) -> Event:
         if self._log:
             self._log(b"".join(b"%d %s\n" % (self.pid, line) for line in lines))
         last = tuple(line[:4096].decode("utf-8", "replace").rstrip("\r") for line in lines[-OUTPUTS:])
-        self._post(Said(self.pid, last, len(lines) - len(last)))
+        return Said(self.pid, last, len(lines) - len(last))

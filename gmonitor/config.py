@@ -23,9 +23,7 @@ class Config:
     command: tuple[str, ...] = ("gtask",)
 
 
-def load(
-    options: Mapping[str, str | None], environ: Mapping[str, str], command: tuple[str, ...] = ()
-) -> Config:
+def load(options: Mapping[str, str | None], environ: Mapping[str, str], command: tuple[str, ...] = ()) -> Config:
     """The settings: the command line beats the environment, the environment beats the defaults.
 
     `options` holds only what was given, by its long name without the dashes. Raises UsageError.

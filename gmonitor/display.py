@@ -117,14 +117,18 @@ class Plain:
         self._waiting: deque[str] = deque(maxlen=WAITING)
         self._some = Flag()
         self._empty = Flag()
+        self._empty.set()
         self._seconds = 0
         self._lost_it = False
+        self._greenlets: list[gevent.Greenlet] = []
 
     def open(self) -> None:
         """Begins to print."""
-        gevent.spawn(self._print)
         gone = BrokenPipeError(errno.EPIPE, "the reader is gone")
-        gevent.spawn(self._writer.watch, lambda: self._lost(gone))
+        self._greenlets = [
+            gevent.spawn(self._print),
+            gevent.spawn(self._writer.watch, lambda: self._lost(gone)),
+        ]
 
     def changed(self, entries: list[Entry]) -> None:
         """Prints the new log lines."""
@@ -139,6 +143,8 @@ class Plain:
 
     def close(self) -> None:
         """The totals at the end, if the reader takes them in time."""
+        if not self._greenlets:
+            return
         self._totals()
         self._empty.wait(LAST_WRITE)
 

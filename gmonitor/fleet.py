@@ -200,9 +200,7 @@ class Fleet:
             case CreatedTaskId(task_id):
                 before, known = task.name, task.task_id is not None
                 task.task_id = task_id
-                text = (
-                    f"{before} goes on as {task.name}" if known else f"{task.name} (pid {task.pid}) started"
-                )
+                text = f"{before} goes on as {task.name}" if known else f"{task.name} (pid {task.pid}) started"
                 return [self._log(text, stamp)]
             case SwitchedToGenerator():
                 return self._switched(task, at, stamp)

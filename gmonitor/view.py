@@ -59,7 +59,7 @@ COLUMNS = (
 def render(fleet: Fleet, width: int, height: int, keys: str, place: str = "") -> list[Line]:
     """The whole screen: exactly `height` lines, or one line of explanation where it is too small."""
     if width < SMALLEST[0] or height < SMALLEST[1]:
-        hint = f"gmonitor needs {SMALLEST[0]}x{SMALLEST[1]}, this is {width}x{height}"
+        hint = f"too small: {width}x{height}, needs {SMALLEST[0]}x{SMALLEST[1]}"
         return [Line(cut(hint, width))] if height else []
     roomy = height >= ROOMY
     blank = [Line("")] if roomy else []

@@ -170,7 +170,7 @@ class AtLeastOnce(Delivery):
                 member,
                 claim.seq,
                 claim.want,
-                prefix=len(claim.done) if claim.whole else 0,
+                whole=claim.whole,
                 finished=[] if claim.whole else claim.done,
                 failed=claim.failed,
             )

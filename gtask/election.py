@@ -59,6 +59,13 @@ class Election:
     def _beat(self, member: Member) -> Beat:
         return self._store.beat(member, term=self.term.number if self.term else 0, want=self.standing)
 
+    def refused(self, term: Term) -> None:
+        """A push was refused in `term`: it is over, even if the next heartbeat finds the flag still this task's
+        (a Redis that went back in time, after a restart or a failover, knows less than was pushed)."""
+        with self._asking:
+            if self.term is term:
+                self.term = None
+
     def resign(self) -> None:
         """Gives the flag up, so that another task generates at once. Raises Trouble; bears repeating."""
         with self._asking:  # a heartbeat on its way would take the flag again

@@ -15,19 +15,17 @@ class Pace:
         self.idle()
 
     def idle(self) -> None:
-        """Nothing came for a while: what was measured says nothing about what comes next."""
-        self._messages = 0.0
-        self._seconds = 0.0
+        """Nothing came for a while, or too much: what was measured says nothing about what comes next."""
+        self._rate = 0.0  # messages a second
         self._want = 1
 
     def measured(self, messages: int, seconds: float) -> None:
         """`messages` were finished within `seconds` in which there was work in hand."""
-        keep = math.exp(-seconds / MEMORY)
-        self._messages = self._messages * keep + messages
-        self._seconds = self._seconds * keep + seconds
+        if seconds > 0:
+            keep = math.exp(-seconds / MEMORY)
+            self._rate = self._rate * keep + messages / seconds * (1 - keep)
 
     def want(self) -> int:
         """How many messages to take now."""
-        rate = self._messages / self._seconds if self._seconds > 0 else 0.0
-        self._want = max(1, min(int(rate * HORIZON), self._want * GROWTH, LARGEST))
+        self._want = max(1, min(int(self._rate * HORIZON), self._want * GROWTH, LARGEST))
         return self._want

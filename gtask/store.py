@@ -273,17 +273,17 @@ class Store:
                 self._commands.execute_command("CLIENT", "UNBLOCK", self._blocking_id)
 
     def claim(
-        self, member: Member, seq: int, want: int, *, prefix: int, finished: Sequence[str], failed: Sequence[str]
+        self, member: Member, seq: int, want: int, *, whole: bool, finished: Sequence[str], failed: Sequence[str]
     ) -> tuple[bool, list[str]]:
         """Acknowledges and claims in one step (claim.lua): (blocked by a suspect, messages). Raises NotMember.
 
-        `prefix`: how many at the head of the in-flight list are finished; `finished`: others, by value.
+        `whole`: all that was handed out is finished; else `finished` says what.
         """
         k = self.keys
         answer = self._run(
             self._commands, _CLAIM,
             (k.messages, k.inflight(member.task_id), k.members, k.claims, k.errors, k.totals, k.suspects),
-            member.task_id, member.record, seq, want, REPLY_BYTES, prefix, len(failed), *failed,
+            member.task_id, member.record, seq, want, REPLY_BYTES, int(whole), len(failed), *failed,
             *(message.encode("utf-8", "surrogateescape") for message in finished),
         )  # fmt: skip
         if answer is None:

@@ -148,13 +148,14 @@ class Task:
                 store=self._store, outage=self._outage, totals=self._totals, interval=config.interval / 1000,
                 max_backlog=config.max_backlog, expired=self._expired,
             )  # fmt: skip
-            generate = partial(self._generate_on, self._generator, self._generating)
+            generate = partial(self._generate_on, self._generator, term, self._generating)
             self._generating = self._spawn("generator", generate)
 
-    def _generate_on(self, generator: Generator, before: gevent.Greenlet) -> None:
+    def _generate_on(self, generator: Generator, term: Term, before: gevent.Greenlet) -> None:
         before.join()  # never two calls of the user's generate at once
         if not generator.run():
-            self._wake.set()  # Redis refused a push: ask at once what this task is now
+            self._election.refused(term)
+            self._wake.set()  # ask at once what this task is now
 
     def _joined(self, member: Member) -> None:
         self._handler.rejoined(member.task_id)

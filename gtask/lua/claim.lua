@@ -3,11 +3,11 @@
 -- and changes nothing; an older one gives nothing. A task that was reaped is refused. A suspect (a message that
 -- may have killed its holder) is given only alone.
 -- KEYS messages inflight members claims errors totals suspects
--- ARGV id member seq want bytes prefix(finished messages at the head of the list) n_failed failed... finished...
+-- ARGV id member seq want bytes whole(1: all that was handed out is finished) n_failed failed... finished...(else)
 -- -> {blocked 0|1, message...}, or nil: reaped. Blocked: messages wait, but only for a task with empty hands.
 local messages, inflight, members, claims, errors, totals, suspects = unpack(KEYS)
 local id, seq, want, bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local prefix, failed = tonumber(ARGV[6]), tonumber(ARGV[7])
+local whole, failed = ARGV[6] == '1', tonumber(ARGV[7])
 
 if redis.call('HGET', members, id) ~= ARGV[2] then return false end
 -- `claims` holds "seq count blocked held" of this task's last call. Elements behind the first `held` were
@@ -36,13 +36,14 @@ local function clear(message)
 end
 
 -- Acknowledge.
-if prefix > 0 then
+local finished = 0
+if whole and held > 0 then
   if suspected then
-    for _, m in ipairs(redis.call('LRANGE', inflight, 0, prefix - 1)) do clear(m) end
+    for _, m in ipairs(redis.call('LRANGE', inflight, 0, held - 1)) do clear(m) end
   end
-  redis.call('LTRIM', inflight, prefix, -1)
+  redis.call('LTRIM', inflight, held, -1)
+  finished = held
 end
-local finished = prefix
 for i = 8 + failed, #ARGV do
   finished = finished + redis.call('LREM', inflight, 1, ARGV[i])
   clear(ARGV[i])

@@ -72,7 +72,7 @@ if "long" in words:
     sys.stdout.write("\n")
     sys.stdout.flush()
 
-lock = open(folder / "lock", "a")
+lock = open(folder / "lock", "a")  # noqa: SIM115  # held until the end
 generator = False
 generated = processed = errors = 0
 report(msg="processed", total=0, errors=0)
