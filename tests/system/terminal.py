@@ -1,0 +1,130 @@
+"""A real program on a pty of a given size: press keys, wait for text on its screen."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyte
+
+PATIENCE = 30.0  # a bound for hopeless cases only: every wait ends with the event that it waits for
+
+
+class Terminal:
+    """Starts the program as the session leader of its own terminal; `text` is what a person would see."""
+
+    def __init__(
+        self, command: Sequence[str], columns: int = 80, rows: int = 24, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.raw = b""
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+        self._master, self._slave = pty.openpty()
+        self._set_size(columns, rows)
+        self.before = self.attributes()
+        self.process = subprocess.Popen(
+            command,
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            env={**os.environ, "TERM": "xterm-256color", **(environ or {})},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # no threads here
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            self.process.wait()
+        os.close(self._master)
+        os.close(self._slave)
+
+    @property
+    def text(self) -> str:
+        """The screen as lines."""
+        return "\n".join(line.rstrip() for line in self._screen.display)
+
+    def attributes(self) -> list[Any]:
+        """What `stty -g` tells."""
+        return termios.tcgetattr(self._slave)
+
+    def press(self, keys: str) -> None:
+        """Types these characters."""
+        os.write(self._master, keys.encode())
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Changes the size; the program gets SIGWINCH."""
+        self._screen.resize(rows, columns)
+        self._set_size(columns, rows)
+
+    def wait_for(self, wanted: str | Callable[[str], object], within: float = PATIENCE) -> str:
+        """Reads until the screen matches the regular expression or the condition; gives the screen."""
+        holds = wanted if callable(wanted) else lambda text: re.search(wanted, text)
+        deadline = time.monotonic() + within
+        while not holds(self.text):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {wanted!r} on the screen:\n{self.text}")
+            self.read(0.2)
+        return self.text
+
+    def wait(self, within: float = PATIENCE) -> int:
+        """Reads until the program has ended; gives its exit code."""
+        deadline = time.monotonic() + within
+        while self.process.poll() is None:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the program does not end:\n{self.text}")
+            self.read(0.05)
+        self.read(0.0)
+        return self.process.returncode
+
+    def read(self, timeout: float) -> None:
+        """Takes in what the program has written, waiting at most so long for the first of it."""
+        while select.select([self._master], [], [], timeout)[0]:
+            data = os.read(self._master, 65536)
+            self.raw += data
+            self._stream.feed(data)
+            timeout = 0.0
+
+    def _set_size(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_until(condition: Callable[[], object], within: float = PATIENCE) -> None:
+    """For what cannot be waited for otherwise: the end of processes that are not ours."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+
+
+def kill_all(pids: Sequence[int]) -> None:
+    """The last broom of a failed test."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
