@@ -138,7 +138,8 @@ class Store:
 
     @cached_property
     def _heart(self) -> Any:
-        return self._client(self._heart_timeout)
+        with _translated():  # a client connects when it is made
+            return self._client(self._heart_timeout)
 
     @cached_property
     def _commands(self) -> Any:
@@ -146,7 +147,8 @@ class Store:
 
     @cached_property
     def _blocking(self) -> Any:
-        return self._client(self._wait + 2, socket_connect_timeout=CONNECT_TIMEOUT, redis_connect_func=self._greet)
+        with _translated():
+            return self._client(self._wait + 2, socket_connect_timeout=CONNECT_TIMEOUT, redis_connect_func=self._greet)
 
     def _greet(self, connection: Any) -> None:
         """Remembers the id under which `unblock` can end this connection's blocking command."""
