@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -72,12 +73,15 @@ Each option can be set in the environment too: --max-backlog as GTASK_MAX_BACKLO
 
 def run(argv: list[str]) -> int:
     """Runs one command and returns its exit code (SPEC 6). Errors become one line on stderr."""
-    ensure_standard_files()
+    closed = ensure_standard_files()
     try:
         arguments = parse(USAGE, argv)
         config = Config.load(arguments, os.environ)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=config.log_level)
         command = next((name for name in COMMANDS if arguments[name]), "")
+        if command and 1 in closed:
+            print("gtask: cannot write: stdout is closed", file=sys.stderr)
+            return EXIT_OUTPUT
         return COMMANDS.get(command, run_task)(config, arguments)
     except GtaskError as error:
         print(f"gtask: {error}", file=sys.stderr)
@@ -103,17 +107,19 @@ def parse(usage: str, argv: list[str]) -> dict[str, Any]:
 
 def run_task(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask`: one task, until a signal."""
+    to_person = os.isatty(1)
+    stdout = keep_stdout_apart()  # before the user's modules are imported: they may print
     generate = load("--generate", config.generate)
     handle = load("--handle", config.handle)
     make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
     look_at_server(make_store())
-    to_person = os.isatty(1)
-    stdout = keep_stdout_apart()
     task = Task(config, make_store, generate, handle, None if to_person else stdout)
     end_at_signals(task.end)
     if os.environ.get("GTASK_MONITORED") == "1":
         gevent.spawn(watch_end_of_stdin, task.end)
     code = task.run()
+    with suppress(OSError, ValueError):  # nobody reads it, or the user's code has closed it
+        sys.stdout.flush()
     logging.shutdown()
     # Not by returning: greenlets and threads in the user's code may go on for ever.
     os._exit(code)
@@ -122,17 +128,18 @@ def run_task(config: Config, arguments: dict[str, Any]) -> int:
 def look_at_server(store: Store) -> None:
     """Raises Unreachable or Refused when gtask cannot work with this Redis; warns when it may lose messages."""
     store.connect()
-    if (policy := store.eviction_policy()) not in ("", "noeviction"):
-        logging.warning("Redis has maxmemory-policy %s and may evict messages; set noeviction", policy)
+    with suppress(Trouble):  # lost again: the task meets it too, and waits
+        if (policy := store.eviction_policy()) not in ("", "noeviction"):
+            logging.warning("Redis has maxmemory-policy %s and may evict messages; set noeviction", policy)
     store.close()
 
 
 def get_errors(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask getErrors`."""
+    end_at_once_at_signals()
     store = Store(config.redis, config.namespace)
     store.connect()
-    width = os.get_terminal_size(1).columns if os.isatty(1) else None
-    end_at_once_at_term()
+    width = (os.get_terminal_size(1).columns or 80) if os.isatty(1) else None  # 0: a terminal that does not know
     try:
         errors.get_errors(store, 1, keep=arguments["--keep"], width=width)
     except Trouble as trouble:
@@ -147,9 +154,9 @@ def get_errors(config: Config, arguments: dict[str, Any]) -> int:
 
 def retry_errors(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask retryErrors`."""
+    end_at_once_at_signals()
     store = Store(config.redis, config.namespace)
     store.connect()
-    end_at_once_at_term()
     try:
         count = errors.retry_errors(store, arguments["--match"])
     except Trouble as trouble:
@@ -159,6 +166,7 @@ def retry_errors(config: Config, arguments: dict[str, Any]) -> int:
 
 def show_status(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask status`."""
+    end_at_once_at_signals()
     store = Store(config.redis, config.namespace)
     store.connect()
     try:
@@ -226,10 +234,11 @@ def end_at_signals(end: Callable[[], None]) -> None:
         gevent.signal_handler(number, on_signal, number)
 
 
-def end_at_once_at_term() -> None:
-    """TERM ends like Ctrl-C: whatever was not settled is still in Redis."""
+def end_at_once_at_signals() -> None:
+    """INT and TERM end a command where it stands: whatever was not settled is still in Redis."""
 
-    def on_term(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         os._exit(EXIT_SIGNAL_BASE + number)
 
-    signal.signal(signal.SIGTERM, on_term)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)

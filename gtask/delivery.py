@@ -48,7 +48,7 @@ class Delivery(ABC):
     @property
     @abstractmethod
     def unsettled(self) -> bool:
-        """Whether Redis has yet to learn of something that is finished."""
+        """Whether a `take(0)` is owed: something is finished, or came without being handed out."""
 
     @abstractmethod
     def give_back(self, unstarted: Sequence[str]) -> None:
@@ -156,6 +156,7 @@ class AtLeastOnce(Delivery):
         self._failed: list[str] = []
         self._claim: _Claim | None = None
         self._back: tuple[int, int] | None = None  # a give_back on its way: its number, how many
+        self._moved = False  # BLMOVE may have put a message on the list that was not handed out yet
         self.blocked = False
 
     def take(self, want: int) -> list[str]:
@@ -179,12 +180,16 @@ class AtLeastOnce(Delivery):
             return []
         if batch != self.batch:
             return []  # taken for dead between claim and reply: these messages are the queue's again
-        self._claim, self.blocked = None, blocked
+        self._claim, self.blocked, self._moved = None, blocked, False
         self._held += len(messages) - len(claim.done)
         return messages
 
     def wait(self) -> list[str]:
-        self._store.blmove(self._membership.member.task_id)
+        try:
+            self._moved = self._store.blmove(self._membership.member.task_id)
+        except Trouble:
+            self._moved = True  # perhaps: only the reply may be lost
+            raise
         return []  # the list is the truth: the next take hands out what came, even if this reply is lost
 
     def done(self, message: str, batch: int) -> None:
@@ -198,7 +203,7 @@ class AtLeastOnce(Delivery):
 
     @property
     def unsettled(self) -> bool:
-        return bool(self._done or self._claim)
+        return bool(self._done or self._claim or self._moved)
 
     def give_back(self, unstarted: Sequence[str]) -> None:
         if self._back is None:

@@ -8,13 +8,13 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import gevent
 from wcwidth import clip, ljust
 
-from gtask.exceptions import Unreachable
+from gtask.exceptions import Trouble, Unreachable
 from gtask.protocol import printable
 from gtask.stdio import write_all
 from gtask.store import Store
@@ -87,7 +87,8 @@ def _reader(store: Store, *, alone: bool) -> Iterator[str]:
     def renew() -> None:
         while True:
             gevent.sleep(LOCK_SECONDS / 5)
-            store.lock_errors(token, LOCK_SECONDS)
+            with suppress(Trouble):  # who works meanwhile meets it too
+                store.lock_errors(token, LOCK_SECONDS)
 
     renewing = gevent.spawn(renew)
     try:
@@ -133,7 +134,7 @@ def _columns(width: int) -> Print:
         record = _record(entry)
         try:
             at = datetime.fromisoformat(str(record["at"])).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             at = ""
         return _row(width, str(record.get("error", "")), at, str(record.get("taskId", "")), str(record["message"]))
 

@@ -12,6 +12,7 @@ from time import monotonic, perf_counter
 from traceback import extract_tb, format_exception_only
 
 import gevent
+from gevent import GreenletExit
 from gevent.event import Event
 
 from gtask.election import Term
@@ -116,7 +117,9 @@ class Generator:
                 message = next(messages)
             except StopIteration:
                 return
-            except Exception as error:
+            except GreenletExit:  # the end of the term
+                raise
+            except BaseException as error:  # SystemExit and gevent.Timeout too
                 raise self._blame(error) from error
             data = self._encoded(message)
             self._drawn.append(data)
@@ -133,7 +136,9 @@ class Generator:
     def _iterator(self) -> Iterator[str | bytes]:
         try:
             return iter(self._generate(self._term.last))
-        except Exception as error:
+        except GreenletExit:
+            raise
+        except BaseException as error:
             raise self._blame(error) from error
 
     def _encoded(self, message: str | bytes) -> bytes:
@@ -146,7 +151,7 @@ class Generator:
         except UnicodeEncodeError as error:
             raise UserCodeError(f"{self._name} yielded a str that is no text: {error}") from error
 
-    def _blame(self, error: Exception) -> UserCodeError:
+    def _blame(self, error: BaseException) -> UserCodeError:
         place = extract_tb(error.__traceback__)[-1]
         what = " ".join(format_exception_only(error)[-1].split())
         return UserCodeError(f"{self._name} raised {what} ({place.filename}:{place.lineno})")

@@ -137,8 +137,7 @@ class Handler:
             message = in_hand.popleft()
             batch = delivery.batch
             if self._idle and not self._rousing and (in_hand or not self._waiting):
-                self._rousing = True
-                self._rouse.release()
+                self._rouse_one()
             self._running += 1
             try:
                 handle(message)
@@ -170,7 +169,9 @@ class Handler:
                 break
             if not self._taking.is_set() or self._waiting or (self._delivery.blocked and self._running):
                 self._be_idle()
-            elif not self._delivery.blocked:
+            elif self._delivery.blocked:
+                gevent.sleep(SLICE)
+            else:
                 self._wait()
         return False
 
@@ -207,6 +208,8 @@ class Handler:
         if not messages:
             self._pace.idle()
         self._receive(messages)
+        if self._delivery.unsettled:
+            self._busy.set()
         self._measured_from = (perf_counter(), self._totals.processed)
 
     def _give_back(self) -> None:
@@ -228,6 +231,10 @@ class Handler:
         self._idle -= 1
         self._rousing = False
 
+    def _rouse_one(self) -> None:
+        self._rousing = True
+        self._rouse.release()
+
     def _rouse_all(self) -> None:
         for _ in range(self._idle):
             self._rouse.release()
@@ -236,7 +243,7 @@ class Handler:
 
     def tend(self) -> None:
         """While messages are in hand: acknowledges what was finished when no worker comes to it because all
-        are held up, and gives back what was not started in time."""
+        are held up or this task generates, and gives back what was not started in time."""
         while True:
             self._busy.wait()
             gevent.sleep(HORIZON)
@@ -246,6 +253,8 @@ class Handler:
             elif self._delivery.unsettled and now - self._settled_at > HORIZON:
                 with self._fetching:
                     self._take(0)
+                if self._in_hand and self._idle:
+                    self._rouse_one()
             if not (self._in_hand or self._running or self._delivery.unsettled):
                 self._busy.clear()
 

@@ -1,24 +1,28 @@
 """The process's own standard files: whole, kept apart from what user code prints, never set non-blocking."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
 
-from gevent.os import tp_write
+from gevent import get_hub
 from gevent.socket import wait_read
 
 
-def ensure_standard_files() -> None:
+def ensure_standard_files() -> list[int]:
     """Opens /dev/null for each of 0, 1 and 2 that is closed: a later file would take its number, and
-    watching a closed one aborts the process (libev)."""
+    watching a closed one aborts the process (libev). Returns those that were."""
+    closed = []
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+            closed.append(fd)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - lives as long as the process
+    return closed
 
 
 def keep_stdout_apart() -> int:
@@ -27,13 +31,26 @@ def keep_stdout_apart() -> int:
     private = os.dup(1)
     sys.stdout.flush()
     os.dup2(2, 1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # like stderr, which it is now
     return private
 
 
 def write_all(fd: int, data: bytes) -> None:
     """Writes all of it in a native thread, while other greenlets run. Raises OSError."""
     while data:
-        data = data[tp_write(fd, data) :]
+        written = get_hub().threadpool.apply(_write, (fd, data))
+        if isinstance(written, OSError):
+            raise written
+        data = data[written:]
+
+
+def _write(fd: int, data: bytes) -> int | OSError:
+    """os.write with its error returned: gevent prints a traceback for one that is raised in a thread."""
+    try:
+        return os.write(fd, data)
+    except OSError as error:
+        return error
 
 
 def watch_end_of_stdin(on_end: Callable[[], None]) -> None:

@@ -132,6 +132,9 @@ class Store:
         }
         return redis.ConnectionPool(**{**self._options, **fixed, **options})
 
+    def _listener(self) -> Any:
+        return redis.Redis(connection_pool=self._pool(None)).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+
     def _client(self, timeout: float | None, **options: Any) -> Any:
         """A client with one connection, which is opened here and again after each loss."""
         return redis.Redis(connection_pool=self._pool(timeout, **options), single_connection_client=True)
@@ -224,7 +227,7 @@ class Store:
 
     def notices(self) -> Iterator[None]:
         """One item each time the flag is given up by its owner. Blocks; own connection. Raises Trouble."""
-        with _translated(), self._client(None).pubsub(ignore_subscribe_messages=True) as pubsub:
+        with _translated(), self._listener() as pubsub:
             pubsub.subscribe(self.keys.channel)
             while True:
                 if pubsub.get_message(timeout=None):
@@ -446,9 +449,11 @@ def _reason(error: BaseException) -> str:
 def _address(url: str) -> str:
     """The URL as it may be shown: without its password."""
     parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+    if parts.query:  # it may hold the password too
+        parts = parts._replace(query="")
+    if parts.password:
+        parts = parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}")
+    return parts.geturl()
 
 
 def _plain(seconds: float) -> str:
