@@ -449,11 +449,9 @@ def _reason(error: BaseException) -> str:
 def _address(url: str) -> str:
     """The URL as it may be shown: without its password."""
     parts = urlsplit(url)
-    if parts.query:  # it may hold the password too
-        parts = parts._replace(query="")
     if parts.password:
-        parts = parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}")
-    return parts.geturl()
+        url = parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
+    return url.partition("?")[0]  # the query may hold a password too
 
 
 def _plain(seconds: float) -> str:
