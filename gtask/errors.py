@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 5
 BATCH = 500
-BATCH_BYTES = 1 << 20
 COLUMNS = (("at", 19), ("task", 6), ("message", 30))  # the error gets what is left of the line
 
 Print = Callable[[str], str]
@@ -52,22 +51,21 @@ def retry_errors(store: Store, match: str | None) -> int:
     with _reader(store, alone=True) as token:
         last = store.errors_length()
         while start < last and (entries := store.entries(start, BATCH)[: last - start]):
-            chosen = [_encoded(entry) if match is None or match in entry else b"" for entry in entries]
+            stays = _tombstone()
+            chosen = [_encoded(entry if match is None or match in entry else stays) for entry in entries]
             messages = [_message(entry) for entry in entries]
-            removed = _settled(store.settle(token, start, chosen, _tombstone(), messages))
+            removed = _settled(store.settle(token, start, chosen, stays, messages))
             retried += removed
             start, last = start + len(entries) - removed, last - removed
     return retried
 
 
 def _batches(store: Store, *, advance: bool) -> Iterator[tuple[int, list[str]]]:
-    """Entries from the head, in batches bounded in number and (as far as the one before tells) in bytes."""
-    start, count = 0, 1
-    while entries := store.entries(start, count):
+    """Entries from the head, in batches bounded in number and bytes."""
+    start = 0
+    while entries := store.entries(start, BATCH):
         yield start, entries
         start += len(entries) if advance else 0
-        each = max(1, sum(map(len, entries)) // len(entries))
-        count = max(1, min(BATCH, BATCH_BYTES // each, 4 * count))
 
 
 @contextmanager

@@ -355,9 +355,8 @@ class Store:
                 self._commands.delete(self.keys.reader)
 
     def entries(self, start: int, count: int) -> list[str]:
-        """Entries of `errors`, oldest first."""
-        with _translated():
-            return list(self._commands.lrange(self.keys.errors, start, start + count - 1))
+        """Entries of `errors`, oldest first; up to `count` (fewer when they are large)."""
+        return list(self._run(self._commands, _READ, (self.keys.errors,), start, count, REPLY_BYTES))
 
     def errors_length(self) -> int:
         """How many entries `errors` has."""
@@ -367,7 +366,7 @@ class Store:
     def settle(
         self, token: str, start: int, entries: Sequence[bytes], tombstone: str, retried: Sequence[bytes] = ()
     ) -> int | None:
-        """Removes entries read at `start` (b"": stays), with `retried` pushing the message of each.
+        """Removes entries read at `start` (the tombstone: stays), with `retried` pushing the message of each.
 
         How many were removed; None when the right is lost (settle.lua).
         """
@@ -421,7 +420,7 @@ _parse_url: Any = parse_url  # redis-py leaves it untyped
 _ENCODER = redis.Redis()
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
 _POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
-_REAP, _SETTLE = _script("reap"), _script("settle")
+_REAP, _READ, _SETTLE = _script("reap"), _script("read"), _script("settle")
 
 
 @contextmanager
