@@ -222,7 +222,8 @@ class Store:
     def release(self, member: Member, term: int) -> bool:
         """Gives the flag up and tells the others. False when it was not this task's any more."""
         k = self.keys
-        answer = self._run(self._heart, _RELEASE, (k.flag, k.owner, k.generator), member.task_id, term, k.channel)
+        keys = (k.flag, k.owner, k.generator, k.members)
+        answer = self._run(self._heart, _RELEASE, keys, member.task_id, member.record, term, k.channel)
         return bool(answer)
 
     def notices(self) -> Iterator[None]:
@@ -239,8 +240,9 @@ class Store:
         """Pushes the messages that follow the first `before` ones. The length of `messages`, or None: deposed."""
         k = self.keys
         length = self._run(
-            self._commands, _PUSH, (k.flag, k.owner, k.generator, k.messages), member.task_id, term, before, *messages
-        )
+            self._commands, _PUSH, (k.flag, k.owner, k.generator, k.messages, k.members),
+            member.task_id, member.record, term, before, *messages,
+        )  # fmt: skip
         return None if length < 0 else int(length)
 
     def backlog(self) -> int:

@@ -1,8 +1,9 @@
 -- Promise: gives the flag up if it is still this task's in this term, and tells the others, who need not
 -- wait until it has expired. A repeat changes nothing.
--- KEYS flag owner generator ; ARGV id term channel -> 1 released, 0 was not ours
-local flag, owner, generator = unpack(KEYS)
-if fence(flag, owner, generator, ARGV[1], ARGV[2]) ~= 'held' then return 0 end
+-- KEYS flag owner generator members ; ARGV id member term channel -> 1 released, 0 was not ours
+local flag, owner, generator, members = unpack(KEYS)
+if redis.call('HGET', members, ARGV[1]) ~= ARGV[2] then return 0 end
+if fence(flag, owner, generator, ARGV[1], ARGV[3]) ~= 'held' then return 0 end
 redis.call('DEL', owner, flag)
-redis.call('PUBLISH', ARGV[3], 'released')
+redis.call('PUBLISH', ARGV[4], 'released')
 return 1
