@@ -2,14 +2,24 @@
 
 import glob
 import importlib.util
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import redis
+
+# For tests in which the kind of server makes no difference and time does.
+ONE_SERVER = pytest.mark.parametrize("running_server", ["valkey"], indirect=True)
+ONE_NEW_SERVER = pytest.mark.parametrize("new_server", ["valkey"], indirect=True)
 
 
 def binaries() -> dict[str, str]:
@@ -67,8 +77,58 @@ class Server:
             self.process.wait()
             self.process = None
 
+    @contextmanager
+    def monitor(self) -> Iterator["Monitor"]:
+        """All that the server executes meanwhile."""
+        monitor = Monitor(self.socket)
+        try:
+            yield monitor
+        finally:
+            monitor.close()
+
     def pause(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
+
+
+@dataclass(frozen=True)
+class Executed:
+    """One command that a server executed, as MONITOR shows it."""
+
+    at: float  # the server's clock
+    in_script: bool
+    words: tuple[str, ...]
+
+
+class Monitor:
+    """The total order of what a server executed (Redis's MONITOR), read by a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._socket.sendall(b"MONITOR\r\n")
+        self._lines = self._socket.makefile("rb")
+        assert self._lines.readline() == b"+OK\r\n"
+        self.history: list[Executed] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._lines:
+            if found := re.match(r"\+([\d.]+) \[\d+ ([^]]*)\] (.*)\r\n", line.decode("utf-8", "replace")):
+                at, client, rest = found.groups()
+                words = tuple(re.findall(r'"((?:[^"\\]|\\.)*)"', rest))
+                self.history.append(Executed(float(at), client == "lua", words))
+
+    def of(self, *start: str) -> list[Executed]:
+        """What was executed so far that begins with these words; the command's case does not matter."""
+        head = (start[0].upper(), *start[1:])
+        return [e for e in list(self.history) if (e.words[0].upper(), *e.words[1:])[: len(head)] == head]
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self._lines.close()
+        self._socket.close()

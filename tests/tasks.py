@@ -28,29 +28,43 @@ def wait_until(condition: Callable[[], Any], what: str = "", timeout: float = PA
 class TaskProcess:
     """`python -m gtask …` with its stdout and stderr read to the end."""
 
-    def __init__(self, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: Any = None):
+    def __init__(
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        stdin: Any = None,
+        stdout: Any = None,
+    ) -> None:
+        """`stdout`: where it goes instead of into `lines`."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GTASK_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gtask", *arguments],
             cwd=cwd,
             env={**clean, "PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})},
             stdin=stdin if stdin is not None else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE,
         )
         self.pid = self.process.pid
         self.lines: list[bytes] = []  # of stdout, ends included
         self.errors: list[bytes] = []  # of stderr
+        self.times: list[float] = []  # when each line of stdout came, on the monotonic clock
         self._readers = [
-            threading.Thread(target=self._read, args=(self.process.stdout, self.lines), daemon=True),
-            threading.Thread(target=self._read, args=(self.process.stderr, self.errors), daemon=True),
+            threading.Thread(target=self._read, args=(stream, lines, times), daemon=True)
+            for stream, lines, times in (
+                (self.process.stdout, self.lines, self.times),
+                (self.process.stderr, self.errors, []),
+            )
+            if stream is not None
         ]
         for reader in self._readers:
             reader.start()
 
     @staticmethod
-    def _read(stream: Any, into: list[bytes]) -> None:
+    def _read(stream: Any, into: list[bytes], times: list[float]) -> None:
         for line in stream:
+            times.append(time.monotonic())
             into.append(line)
 
     def reports(self, msg: str | None = None) -> list[dict[str, Any]]:
