@@ -1,6 +1,7 @@
 """Who generates: asks with every heartbeat, and knows for which term this task was elected."""
 
 from dataclasses import dataclass
+from time import monotonic
 
 from gevent.lock import RLock
 
@@ -41,6 +42,7 @@ class Election:
         A task that Redis does not know any more joins anew. Raises Trouble; bears repeating.
         """
         with self._asking:
+            began = monotonic()
             member = self._membership.member
             try:
                 beat = self._beat(member)
@@ -54,7 +56,7 @@ class Election:
                 self.term = Term(member, beat.term, beat.generated, beat.last)
             elif not beat.renewed:
                 self.term = None
-            return pause(beat, self._heartbeat)
+            return pause(beat, self._heartbeat, monotonic() - began)
 
     def _beat(self, member: Member) -> Beat:
         return self._store.beat(member, term=self.term.number if self.term else 0, want=self.standing)
@@ -75,9 +77,10 @@ class Election:
                 self.term = None
 
 
-def pause(beat: Beat, heartbeat: float) -> float:
-    """Seconds until the next heartbeat: T, or less when the flag expires before; the first to come after
-    that is the next generator, and a poll later would be a gap."""
+def pause(beat: Beat, heartbeat: float, took: float) -> float:
+    """Seconds until the next heartbeat, which follows T after this one began (it `took` seconds). A handler's
+    comes when the flag expires, if that is sooner: the first to come then is the next generator, and a poll
+    later would be a gap."""
     if beat.renewed or beat.elected or beat.remaining < 0:
-        return heartbeat
+        return max(0.0, heartbeat - took)
     return min(heartbeat, beat.remaining + AFTER_EXPIRY)

@@ -457,4 +457,4 @@ def _address(url: str) -> str:
 
 def _plain(seconds: float) -> str:
     """5 rather than 5.0: the source's BLPOP to the letter."""
-    return f"{seconds:g}"
+    return str(int(seconds)) if seconds == int(seconds) else str(seconds)

@@ -115,14 +115,13 @@ class Task:
     def _beat_on(self) -> None:
         self._outage.insist("start", self._membership.first_join, self._expired)
         while True:
-            began = monotonic()
             pause = self._outage.insist("heartbeat", self._election.step, self._expired)
             self._pulse.beaten()
             self._follow()
             if self._election.dead:
                 self._dead.update(self._election.dead)
                 self._death.set()
-            self._wake.wait(max(0.0, began + pause - monotonic()))
+            self._wake.wait(pause)
             self._wake.clear()
 
     def _follow(self) -> None:
