@@ -70,6 +70,8 @@ Options:
 Each option can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
 """
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
 
 def run(argv: list[str]) -> int:
     """Runs one command and returns its exit code (SPEC 6). Errors become one line on stderr."""
@@ -77,7 +79,7 @@ def run(argv: list[str]) -> int:
     try:
         arguments = parse(USAGE, argv)
         config = Config.load(arguments, os.environ)
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=config.log_level)
+        logging.basicConfig(format=LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level=config.log_level)
         command = next((name for name in COMMANDS if arguments[name]), "")
         if command and 1 in closed:
             print("gtask: cannot write: stdout is closed", file=sys.stderr)

@@ -27,6 +27,9 @@ class Totals:
     processed: int = 0  # failures included
     errors: int = 0
 
+    def __str__(self) -> str:
+        return f"generated {self.generated}, processed {self.processed}, errors {self.errors}"
+
 
 class Reporter:
     """Turns totals and changes of role into reports; `send` says when and where they go."""

@@ -109,6 +109,7 @@ class Task:
         self._handler.leave()
         self._pulse.stop()
         timer.kill()
+        self._tell(f"has ended: {self._totals}")
 
     # -- heartbeat and role
 
@@ -186,7 +187,7 @@ class Task:
             gevent.sleep(CHRONICLE)
             if self._totals != told:
                 told = replace(self._totals)
-                self._tell(f"generated {told.generated}, processed {told.processed}, errors {told.errors}")
+                self._tell(str(told))
 
     def _tell(self, what: str) -> None:
         level = logging.INFO if self._speaks_to_people else logging.DEBUG  # a monitor has its reports
