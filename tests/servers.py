@@ -48,8 +48,8 @@ class Server:
         self.process = None
 
     def start(self) -> "Server":
-        settings = ["port", str(self.port), "bind", "127.0.0.1", "unixsocket", str(self.socket), "dir", str(self.folder)]
-        settings += ["save", "", *self.options]
+        settings = ["port", str(self.port), "bind", "127.0.0.1", "unixsocket", str(self.socket)]
+        settings += ["dir", str(self.folder), "save", "", *self.options]
         arguments = [("--" + word) if i % 2 == 0 else word for i, word in enumerate(settings)]
         self.process = subprocess.Popen([self.binary, *arguments], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20

@@ -1,0 +1,90 @@
+"""Settings: three spellings, one precedence, and a clear word about each that cannot be used."""
+
+from dataclasses import fields
+
+import pytest
+
+from gtask.config import Config
+from gtask.exceptions import UsageError
+
+GOOD = {
+    "redis": ("redis://h:1/2", "redis://h:1/2"),
+    "namespace": ("{orders}", "{orders}"),
+    "generate": ("a.b:c", "a.b:c"),
+    "handle": ("d:e", "d:e"),
+    "interval": ("0", 0),
+    "heartbeat": ("1.5", 1.5),
+    "wait": ("0.5", 0.5),
+    "concurrency": ("3", 3),
+    "delivery": ("at-least-once", "at-least-once"),
+    "max_backlog": ("7", 7),
+    "grace": ("0", 0),
+    "log_level": ("debug", "DEBUG"),
+}
+
+
+def test_every_setting_has_a_default_and_a_sample_here() -> None:
+    assert set(GOOD) == {field.name for field in fields(Config)}
+
+
+def test_the_defaults_are_those_of_the_specification() -> None:
+    assert Config.load({}, {}) == Config(
+        redis="redis://127.0.0.1:6379/0", namespace="", generate="gtask.demo:generate", handle="gtask.demo:handle",
+        interval=500, heartbeat=1, wait=5, concurrency=10, delivery="at-most-once", max_backlog=0, grace=10,
+        log_level="INFO",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_command_line_beats_environment_beats_default(name: str) -> None:
+    option, variable = "--" + name.replace("_", "-"), "GTASK_" + name.upper()
+    text, value = GOOD[name]
+    default = getattr(Config(), name)
+    assert getattr(Config.load({option: text}, {variable: "not even valid"}), name) == value != default
+    assert getattr(Config.load({option: None}, {variable: text}), name) == value
+    assert getattr(Config.load({option: None}, {variable: ""}), name) == default
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("interval", "-1", "must be 0 or more"),
+        ("interval", "soon", "not a number"),
+        ("interval", "nan", "not a number"),
+        ("interval", "inf", "not a number"),
+        ("heartbeat", "0.3", "whole seconds"),
+        ("heartbeat", "0", "whole seconds"),
+        ("heartbeat", "0.75", "whole seconds"),
+        ("heartbeat", "nan", "not a number"),
+        ("heartbeat", "-1", "whole seconds"),
+        ("wait", "0", "more than 0"),
+        ("concurrency", "0", "1 or more"),
+        ("concurrency", "1.5", "not a whole number"),
+        ("max_backlog", "-1", "0 or more"),
+        ("grace", "-0.1", "0 or more"),
+        ("delivery", "exactly-once", "at-most-once or at-least-once"),
+        ("log_level", "LOUD", "must be"),
+        ("generate", "module", "module:function"),
+        ("handle", ":f", "module:function"),
+        ("redis", "http://h", "redis://, rediss:// or unix://"),
+        ("redis", "localhost:6379", "redis://, rediss:// or unix://"),
+        ("redis", "redis://h:port", "port"),
+        ("redis", "redis://h/db", "must be a number"),
+        ("redis", "unix://", "path of a socket"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_as_it_was_spelt(name: str, text: str, reason: str) -> None:
+    option, variable = "--" + name.replace("_", "-"), "GTASK_" + name.upper()
+    for source, call in ((option, lambda: Config.load({option: text}, {})),
+                         (variable, lambda: Config.load({}, {variable: text}))):  # fmt: skip
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert caught.value.code == 64
+        assert str(caught.value).startswith(f"{source} {text!r}: ")
+        assert reason in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["0.5", "1", "1.5", "2", "30"])
+def test_a_heartbeat_whose_double_is_whole_seconds_is_accepted(text: str) -> None:
+    assert Config.load({"--heartbeat": text}, {}).heartbeat == float(text)
