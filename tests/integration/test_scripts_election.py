@@ -1,0 +1,323 @@
+"""The scripts beat, push and release on a real server: at most one generator, and each message once."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gtask.exceptions import NotMember, Trouble
+from gtask.store import Beat, Member, Store
+from tests.servers import Server
+from tests.tasks import wait_until
+
+
+class Fleet:
+    """Members that speak to one server through stores of their own, as processes do."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.stores: list[Store] = []
+
+    def join(self, record: str | None = None, *, heartbeat: float = 1, namespace: str = "") -> "Candidate":
+        store = Store(self.server.url, namespace, heartbeat=heartbeat)
+        self.stores.append(store)
+        member = Member(store.next_id(), record or f"process {len(self.stores)}")
+        store.beat(member, join=True)
+        return Candidate(store, member)
+
+
+class Candidate:
+    """One of them; `term` is what it believes."""
+
+    def __init__(self, store: Store, member: Member) -> None:
+        self.store = store
+        self.member = member
+        self.term = 0
+
+    def beat(self) -> Beat:
+        answer = self.store.beat(self.member, term=self.term, want=True)
+        self.term = answer.term if answer.elected or answer.renewed else 0
+        return answer
+
+    def push(self, before: int, *messages: bytes, term: int | None = None) -> int | None:
+        return self.store.push(self.member, term or self.term, before, messages)
+
+    def release(self) -> bool:
+        return self.store.release(self.member, self.term)
+
+
+@pytest.fixture
+def fleet(server: Server) -> Iterator[Fleet]:
+    made = Fleet(server)
+    yield made
+    for store in made.stores:
+        store.close()
+
+
+def expire(redis) -> None:
+    """The flag's life is over, as it is at any death of its owner."""
+    redis.delete("generatorIsActive", "generatorId")
+
+
+# -- to the letter
+
+
+@pytest.mark.parametrize(("heartbeat", "life"), [(0.5, "1"), (1, "2"), (1.5, "3")])
+def test_the_commands_are_those_of_the_specification_to_the_letter(server, fleet, heartbeat, life) -> None:
+    with server.monitor() as monitor:
+        task = fleet.join(heartbeat=heartbeat)
+        task.beat()
+        task.beat()
+        task.push(0, b"first", b"second")
+        fleet.join(heartbeat=heartbeat).beat()
+        wait_until(lambda: len(monitor.of("SET", "generatorIsActive")) == 3)
+        assert [e.words for e in monitor.of("INCR")] == [("INCR", "taskId")] * 2
+        assert [e.words[1:] for e in monitor.of("SET", "generatorIsActive")] == [
+            ("generatorIsActive", "1", "NX", "EX", life),
+            ("generatorIsActive", "1", "EX", life),
+            ("generatorIsActive", "1", "NX", "EX", life),
+        ]
+        assert [e.words[1:] for e in monitor.of("RPUSH")] == [("messages", "first", "second")]
+
+
+@pytest.mark.parametrize(("wait", "spelt"), [(5, "5"), (0.5, "0.5")])
+def test_a_message_is_waited_for_with_blpop(server, redis, wait, spelt) -> None:
+    redis.rpush("messages", "m")
+    store = Store(server.url, "", wait=wait)
+    with server.monitor() as monitor:
+        assert store.blpop() == "m"
+        wait_until(lambda: monitor.of("BLPOP", "messages", spelt), "BLPOP")
+    store.close()
+
+
+@pytest.mark.parametrize("namespace", ["shop", "{orders}"])
+def test_every_key_of_a_namespace_carries_it(redis, fleet, namespace) -> None:
+    task = fleet.join(namespace=namespace)
+    task.beat()
+    task.push(0, b"m", b"n")
+    assert task.store.pop(1) == ["m"]
+    task.store.fail(task.member, 1, ["record"])
+    task.store.claim(task.member, 2, 1, whole=False, finished=[], failed=[])
+    assert task.store.lock_errors("token", 5)
+    assert task.store.entries(0, 9) == ["record"]
+    keys = redis.keys("*")
+    assert len(keys) >= 9
+    assert all(key.startswith(f"{namespace}:".encode()) for key in keys), keys
+    assert redis.type(f"{namespace}:inflight:1") == b"list"
+
+
+# -- one generator
+
+
+def test_the_first_is_elected_and_the_others_learn_how_long_the_flag_lives(fleet) -> None:
+    first, second = fleet.join(), fleet.join()
+    assert first.beat().elected
+    assert first.beat().renewed
+    answer = second.beat()
+    assert not answer.elected and not answer.renewed
+    assert 1.5 < answer.remaining <= 2.0
+
+
+def test_one_that_does_not_stand_takes_no_flag(redis, fleet) -> None:
+    task = fleet.join()
+    assert not task.store.beat(task.member, want=False).elected
+    assert not redis.exists("generatorIsActive")
+
+
+def test_the_flag_lives_twice_the_heartbeat_and_its_owner_no_longer(redis, fleet) -> None:
+    task = fleet.join(heartbeat=1.5)
+    for _ in range(2):
+        task.beat()
+        assert 2900 < redis.pttl("generatorId") < redis.pttl("generatorIsActive") + 1 <= 3001
+    assert redis.get("generatorIsActive") == b"1"
+    assert redis.get("generatorId") == b"1"
+
+
+def test_the_next_generator_goes_on_where_the_one_before_left_off(redis, fleet) -> None:
+    first, second = fleet.join(), fleet.join()
+    answer = first.beat()
+    assert (answer.generated, answer.last) == (0, None)
+    first.push(0, b"1", b"2")
+    first.push(2, b"\xff 3")
+    expire(redis)
+    answer = second.beat()
+    assert answer.elected and answer.term > first.term
+    assert (answer.generated, answer.last) == (3, "\udcff 3")
+    assert redis.hget("generator", "last") == b"\xff 3"
+
+
+def test_a_reply_that_was_lost_to_the_winner_costs_it_nothing(fleet) -> None:
+    winner, other = fleet.join(), fleet.join()
+    lost = winner.store.beat(winner.member, want=True)
+    again = winner.beat()
+    assert again.elected and again.term > lost.term
+    assert not other.beat().elected
+    assert winner.push(0, b"1", term=lost.term) is None, "a push of the term whose reply was lost"
+    assert winner.push(0, b"1") == 1
+
+
+def test_a_task_that_redis_does_not_know_is_told_so(fleet) -> None:
+    task = fleet.join()
+    with pytest.raises(NotMember):
+        task.store.beat(Member(task.member.task_id, "a process before"), want=True)
+    with pytest.raises(NotMember):
+        task.store.beat(Member(99, task.member.record), want=True)
+
+
+def test_many_that_ask_at_once_elect_one(redis, fleet) -> None:
+    tasks = [fleet.join() for _ in range(8)]
+    for _ in range(20):
+        expire(redis)
+        gate, elected = threading.Barrier(len(tasks)), []
+
+        def ask(task: Candidate, gate=gate, elected=elected) -> None:
+            gate.wait()
+            if task.beat().elected:
+                elected.append(task)
+
+        threads = [threading.Thread(target=ask, args=(task,)) for task in tasks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(elected) == 1
+
+
+# -- the fence
+
+
+def depose_by_expiry(redis, old: Candidate, new: Candidate) -> None:
+    expire(redis)
+    assert new.beat().elected
+
+
+def depose_by_own_new_term(redis, old: Candidate, new: Candidate) -> None:
+    assert old.store.beat(old.member, term=0, want=True).elected
+
+
+def depose_by_expiry_alone(redis, old: Candidate, new: Candidate) -> None:
+    expire(redis)
+
+
+@pytest.mark.parametrize("depose", [depose_by_expiry, depose_by_own_new_term, depose_by_expiry_alone])
+def test_a_push_of_an_older_term_is_refused(redis, fleet, depose: Callable) -> None:
+    old, new = fleet.join(), fleet.join()
+    old.beat()
+    assert old.push(0, b"1") == 1
+    depose(redis, old, new)
+    flag = redis.get("generatorId")
+    assert old.push(1, b"late") is None
+    assert not old.release()
+    assert redis.lrange("messages", 0, -1) == [b"1"]
+    assert redis.hget("generator", "last") == b"1"
+    assert redis.get("generatorId") == flag, "a late release gave up another term's flag"
+
+
+def test_a_deposed_generator_does_not_renew_its_successor_s_flag(redis, fleet) -> None:
+    old, new = fleet.join(), fleet.join(heartbeat=5)
+    old.beat()
+    expire(redis)
+    new.beat()
+    answer = old.beat()
+    assert not answer.renewed and not answer.elected
+    assert redis.pttl("generatorIsActive") > 9000
+    assert redis.get("generatorId") == b"2"
+
+
+def test_a_repeated_push_changes_nothing(redis, fleet) -> None:
+    task = fleet.join()
+    task.beat()
+    assert task.push(0, b"a", b"b") == 2
+    assert task.push(0, b"a", b"b") == 2
+    assert task.push(2, b"c") == 3
+    assert task.push(2, b"c") == 3
+    assert redis.lrange("messages", 0, -1) == [b"a", b"b", b"c"]
+    assert redis.hgetall("generator") == {b"term": b"1", b"generated": b"3", b"last": b"c"}
+
+
+def test_a_push_that_leaves_a_gap_is_refused(redis, fleet) -> None:
+    task = fleet.join()
+    task.beat()
+    assert task.push(5, b"sixth") is None
+    assert redis.llen("messages") == 0
+
+
+def test_thousands_of_messages_in_one_push_keep_their_order(redis, fleet) -> None:
+    task = fleet.join()
+    task.beat()
+    messages = [b"%d" % i for i in range(2500)]
+    assert task.push(0, *messages) == 2500
+    assert redis.lrange("messages", 0, -1) == messages
+
+
+def test_release_gives_the_flag_up_at_once_and_tells_the_others(redis, fleet) -> None:
+    owner, other = fleet.join(), fleet.join()
+    heard = threading.Event()
+
+    def listen() -> None:
+        try:
+            for _ in other.store.notices():
+                heard.set()
+                return
+        except Trouble:
+            pass
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    wait_until(lambda: redis.pubsub_numsub("generatorIsActive")[0][1] == 1, "the listener")
+    owner.beat()
+    assert owner.release()
+    assert heard.wait(10)
+    listener.join(10)
+    assert not redis.exists("generatorIsActive", "generatorId")
+    assert not owner.release(), "a repeat changes nothing"
+    assert other.beat().elected
+
+
+# -- beside other programs that know nothing of owners
+
+
+def test_another_program_s_flag_is_respected(redis, fleet) -> None:
+    task = fleet.join()
+    redis.set("generatorIsActive", 1, ex=100)
+    assert not task.beat().elected
+    assert redis.ttl("generatorIsActive") > 90
+    redis.delete("generatorIsActive")
+    assert task.beat().elected
+
+
+@pytest.mark.parametrize("life", [1, 2, 100, None])
+def test_a_flag_that_another_program_has_set_makes_its_owner_step_aside(redis, fleet, life) -> None:
+    task = fleet.join()
+    task.beat()
+    task.push(0, b"ours")
+    # A while after our own SET: within 2 ms of it the two look alike.
+    wait_until(lambda: redis.pttl("generatorIsActive") < 1980)
+    redis.set("generatorIsActive", 1, ex=life)
+    before = redis.pttl("generatorIsActive")
+    assert task.push(1, b"not ours any more") is None
+    assert not task.release()
+    answer = task.beat()
+    assert not answer.renewed and not answer.elected
+    assert redis.lrange("messages", 0, -1) == [b"ours"]
+    assert redis.exists("generatorIsActive")
+    assert redis.pttl("generatorIsActive") <= before, "the foreign flag was renewed"
+
+
+# -- a Redis that begins anew
+
+
+def test_ids_and_terms_that_an_emptied_redis_gives_out_again_are_not_taken_for_the_old_ones(redis, fleet) -> None:
+    old = fleet.join("old process")
+    old.beat()
+    redis.flushall()
+    new = fleet.join("new process")
+    new.beat()
+    assert (new.member.task_id, new.term) == (old.member.task_id, old.term), "the same id, term and count"
+    assert old.push(0, b"of the time before") is None
+    assert not old.release()
+    with pytest.raises(NotMember):
+        old.beat()
+    assert redis.get("generatorId") == b"1"
+    assert new.push(0, b"1") == 1
+    assert redis.lrange("messages", 0, -1) == [b"1"]
