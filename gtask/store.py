@@ -23,7 +23,14 @@ import redis
 from redis.backoff import EqualJitterBackoff, NoBackoff
 from redis.commands.core import Script
 from redis.connection import parse_url
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    MovedError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
@@ -36,8 +43,9 @@ CONNECT_TIMEOUT = 3.0
 COMMAND_TIMEOUT = 5.0
 
 # Errors that pass by themselves: a failover, a full or loading server, a script that runs too long.
-_PASSING = ("READONLY", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN",
-            "UNBLOCKED", "BUSY", "NOPERM", "NOAUTH")  # fmt: skip
+_PASSING = ("LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOPERM",
+            "NOAUTH")  # fmt: skip
+_NOT_THE_PRIMARY = ("READONLY", "UNBLOCKED")
 # Taken from a URL's query they would undo the choices above.
 _NOT_FROM_URL = {"retry", "retry_on_timeout", "retry_on_error", "socket_timeout", "socket_connect_timeout", "protocol",
                  "decode_responses", "encoding", "encoding_errors", "max_connections", "timeout",
@@ -132,17 +140,13 @@ class Store:
         }
         return redis.ConnectionPool(**{**self._options, **fixed, **options})
 
-    def _listener(self) -> Any:
-        return redis.Redis(connection_pool=self._pool(None)).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-
     def _client(self, timeout: float | None, **options: Any) -> Any:
         """A client with one connection, which is opened here and again after each loss."""
         return redis.Redis(connection_pool=self._pool(timeout, **options), single_connection_client=True)
 
     @cached_property
     def _heart(self) -> Any:
-        with _translated():  # a client connects when it is made
-            return self._client(self._heart_timeout)
+        return self._client(self._heart_timeout)
 
     @cached_property
     def _commands(self) -> Any:
@@ -150,8 +154,11 @@ class Store:
 
     @cached_property
     def _blocking(self) -> Any:
-        with _translated():
-            return self._client(self._wait + 2, socket_connect_timeout=CONNECT_TIMEOUT, redis_connect_func=self._greet)
+        return self._client(self._wait + 2, socket_connect_timeout=CONNECT_TIMEOUT, redis_connect_func=self._greet)
+
+    @cached_property
+    def _listener(self) -> Any:
+        return redis.Redis(connection_pool=self._pool(None))
 
     def _greet(self, connection: Any) -> None:
         """Remembers the id under which `unblock` can end this connection's blocking command."""
@@ -165,6 +172,10 @@ class Store:
         Raises Unreachable (no server, or one older than 6.2) and Refused (credentials, permissions).
         """
         try:
+            try:
+                self._commands.exists(self.keys.task_id)
+            except MovedError as error:
+                self._follow(error, "_commands")
             version = str(self._commands.info("server")["redis_version"])
         except NoPermissionError:
             return  # the version cannot be known; the first command shows what works
@@ -180,38 +191,70 @@ class Store:
 
     def eviction_policy(self) -> str:
         """The server's maxmemory-policy; what is not `noeviction` may evict messages. "" when unknown."""
-        with _translated():
+        with self._asking("_commands") as commands:
             try:
-                return str(self._commands.info("memory").get("maxmemory_policy", ""))
+                return str(commands.info("memory").get("maxmemory_policy", ""))
             except NoPermissionError:
                 return ""
 
+    @contextmanager
+    def _asking(self, name: str) -> Iterator[Any]:
+        """The client `name`, with redis-py's errors as ours.
+
+        It starts anew where the server is not the right one any more: a demoted primary still answers, but its
+        name may belong to another by now; a Redis Cluster says where the namespace's slot is.
+        """
+        try:
+            yield getattr(self, name)  # which connects when it is the first time
+        except MovedError as error:
+            self._follow(error, name)
+            raise Trouble(f"the keys are at {error.host}:{error.port}") from error
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise Trouble(_reason(error)) from error
+        except ResponseError as error:
+            if any(word in str(error) for word in _NOT_THE_PRIMARY):
+                self._drop(name)
+            elif not any(word in str(error) for word in _PASSING) and not isinstance(error, NoPermissionError):
+                hint = "does another program use these keys? see --namespace"
+                raise WrongType(f"Redis: {_reason(error)}; {hint}") from error
+            raise Trouble(_reason(error)) from error
+        except RedisError as error:
+            raise Trouble(_reason(error)) from error
+
+    def _follow(self, error: MovedError, name: str) -> None:
+        self._options |= {"host": error.host, "port": error.port}
+        self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        """The next use makes a new client. The old one is not closed under whoever still waits for its reply."""
+        self.__dict__.pop(name, None)
+
     def close(self) -> None:
         """Closes what is open. The store can be used again."""
-        for name in ("_heart", "_commands", "_blocking"):
+        for name in ("_heart", "_commands", "_blocking", "_listener"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()
                 client.connection_pool.disconnect()
 
-    def _run(self, client: Any, script: Script, keys: Sequence[str], *args: Any) -> Any:
-        with _translated():
-            return script(keys=keys, args=args, client=client)
+    def _run(self, script: Script, keys: Sequence[str], *args: Any, client: str = "_commands") -> Any:
+        with self._asking(client) as asked:
+            return script(keys=keys, args=args, client=asked)
 
     # -- membership and election
 
     def next_id(self) -> int:
         """INCR taskId. A lost reply costs a number, nothing else."""
-        with _translated():  # .incr() would send INCRBY; the source's command is INCR
-            return int(self._commands.execute_command("INCR", self.keys.task_id))
+        with self._asking("_commands") as commands:  # .incr() would send INCRBY; the source's command is INCR
+            return int(commands.execute_command("INCR", self.keys.task_id))
 
     def beat(self, member: Member, *, term: int = 0, want: bool = False, join: bool = False) -> Beat:
         """One heartbeat (beat.lua). `term` is 0 for a handler; `want`: take the flag when it is free. Raises
         NotMember, unless it is to `join`."""
         k = self.keys
         answer = self._run(
-            self._heart, _BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members), member.task_id, member.record,
-            term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join),
+            _BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members), member.task_id, member.record,
+            term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join), client="_heart",
         )  # fmt: skip
         if answer[0] < 0:
             raise NotMember
@@ -223,12 +266,12 @@ class Store:
         """Gives the flag up and tells the others. False when it was not this task's any more."""
         k = self.keys
         keys = (k.flag, k.owner, k.generator, k.members)
-        answer = self._run(self._heart, _RELEASE, keys, member.task_id, member.record, term, k.channel)
+        answer = self._run(_RELEASE, keys, member.task_id, member.record, term, k.channel, client="_heart")
         return bool(answer)
 
     def notices(self) -> Iterator[None]:
         """One item each time the flag is given up by its owner. Blocks; own connection. Raises Trouble."""
-        with _translated(), self._listener() as pubsub:
+        with self._asking("_listener") as listener, listener.pubsub(ignore_subscribe_messages=True) as pubsub:
             pubsub.subscribe(self.keys.channel)
             while True:
                 if pubsub.get_message(timeout=None):
@@ -240,34 +283,34 @@ class Store:
         """Pushes the messages that follow the first `before` ones. The length of `messages`, or None: deposed."""
         k = self.keys
         length = self._run(
-            self._commands, _PUSH, (k.flag, k.owner, k.generator, k.messages, k.members),
+            _PUSH, (k.flag, k.owner, k.generator, k.messages, k.members),
             member.task_id, member.record, term, before, *messages,
         )  # fmt: skip
         return None if length < 0 else int(length)
 
     def backlog(self) -> int:
         """How many messages wait."""
-        with _translated():
-            return int(self._commands.llen(self.keys.messages))
+        with self._asking("_commands") as commands:
+            return int(commands.llen(self.keys.messages))
 
     # -- handling
 
     def blpop(self) -> str | None:
         """BLPOP messages <wait>: one message, or None after `wait` seconds."""
-        with _translated(self._blocking):
-            reply = self._blocking.execute_command("BLPOP", self.keys.messages, _plain(self._wait))
+        with self._asking("_blocking") as blocking:
+            reply = blocking.execute_command("BLPOP", self.keys.messages, _plain(self._wait))
             return None if reply is None else str(reply[1])
 
     def pop(self, want: int) -> list[str]:
         """Up to `want` messages at once (fewer when they are large), without waiting. Not to be repeated."""
-        return list(self._run(self._commands, _POP, (self.keys.messages,), want, REPLY_BYTES))
+        return list(self._run(_POP, (self.keys.messages,), want, REPLY_BYTES))
 
     def blmove(self, task_id: int) -> bool:
         """Waits up to `wait` seconds for a message and moves it to the task's in-flight list, where the
         next claim finds it, also when this reply is lost. True when there was one."""
-        with _translated(self._blocking):
+        with self._asking("_blocking") as blocking:
             return (
-                self._blocking.execute_command(
+                blocking.execute_command(
                     "BLMOVE", self.keys.messages, self.keys.inflight(task_id), "LEFT", "RIGHT", _plain(self._wait)
                 )
                 is not None
@@ -276,8 +319,8 @@ class Store:
     def unblock(self) -> None:
         """Ends a `blpop` or `blmove` that waits now; nothing is lost by it. Managed servers may refuse."""
         if self._blocking_id is not None:
-            with _translated():
-                self._commands.execute_command("CLIENT", "UNBLOCK", self._blocking_id)
+            with self._asking("_commands") as commands:
+                commands.execute_command("CLIENT", "UNBLOCK", self._blocking_id)
 
     def claim(
         self, member: Member, seq: int, want: int, *, whole: bool, finished: Sequence[str], failed: Sequence[str]
@@ -288,7 +331,7 @@ class Store:
         """
         k = self.keys
         answer = self._run(
-            self._commands, _CLAIM,
+            _CLAIM,
             (k.messages, k.inflight(member.task_id), k.members, k.claims, k.errors, k.totals, k.suspects),
             member.task_id, member.record, seq, want, REPLY_BYTES, int(whole), len(failed), *failed,
             *(message.encode("utf-8", "surrogateescape") for message in finished),
@@ -301,7 +344,7 @@ class Store:
         """Stores failure records (fail.lua). Raises NotMember."""
         k = self.keys
         keys = (k.members, k.claims, k.errors)
-        if self._run(self._commands, _FAIL, keys, member.task_id, member.record, seq, *records) is None:
+        if self._run(_FAIL, keys, member.task_id, member.record, seq, *records) is None:
             raise NotMember
 
     def give_back(
@@ -314,7 +357,7 @@ class Store:
         """
         k = self.keys
         answer = self._run(
-            self._commands, _GIVEBACK, (k.messages, k.inflight(member.task_id), k.tasks, k.members, k.claims),
+            _GIVEBACK, (k.messages, k.inflight(member.task_id), k.tasks, k.members, k.claims),
             member.task_id, member.record, seq, int(leave), unstarted,
             *(message.encode("utf-8", "surrogateescape") for message in messages),
         )  # fmt: skip
@@ -325,14 +368,14 @@ class Store:
 
     def first_held(self, task_id: int) -> str:
         """The first message in the hands of a task, "" when there is none."""
-        with _translated():
-            return str(self._commands.lindex(self.keys.inflight(task_id), 0) or "")
+        with self._asking("_commands") as commands:
+            return str(commands.lindex(self.keys.inflight(task_id), 0) or "")
 
     def reap(self, task_id: int, message: str, record: str) -> tuple[int, int]:
         """Takes back what a dead task held (reap.lua): (moved, gone to errors), (-1, 0) alive, (-2, 0) look again."""
         k = self.keys
         moved, poisoned = self._run(
-            self._commands, _REAP,
+            _REAP,
             (k.messages, k.inflight(task_id), k.tasks, k.members, k.claims, k.errors, k.totals, k.suspects),
             task_id, DEATHS_OF_POISON, message.encode("utf-8", "surrogateescape"), record,
         )  # fmt: skip
@@ -342,28 +385,28 @@ class Store:
 
     def lock_errors(self, token: str, seconds: int) -> bool:
         """Takes or renews the right to take entries out of `errors`."""
-        with _translated():
-            if self._commands.set(self.keys.reader, token, nx=True, ex=seconds):
+        with self._asking("_commands") as commands:
+            if commands.set(self.keys.reader, token, nx=True, ex=seconds):
                 return True
-            if self._commands.get(self.keys.reader) != token:
+            if commands.get(self.keys.reader) != token:
                 return False
-            self._commands.expire(self.keys.reader, seconds)
+            commands.expire(self.keys.reader, seconds)
             return True
 
     def unlock_errors(self, token: str) -> None:
         """Gives that right up."""
-        with _translated():
-            if self._commands.get(self.keys.reader) == token:
-                self._commands.delete(self.keys.reader)
+        with self._asking("_commands") as commands:
+            if commands.get(self.keys.reader) == token:
+                commands.delete(self.keys.reader)
 
     def entries(self, start: int, count: int) -> list[str]:
         """Entries of `errors`, oldest first; up to `count` (fewer when they are large)."""
-        return list(self._run(self._commands, _READ, (self.keys.errors,), start, count, REPLY_BYTES))
+        return list(self._run(_READ, (self.keys.errors,), start, count, REPLY_BYTES))
 
     def errors_length(self) -> int:
         """How many entries `errors` has."""
-        with _translated():
-            return int(self._commands.llen(self.keys.errors))
+        with self._asking("_commands") as commands:
+            return int(commands.llen(self.keys.errors))
 
     def settle(
         self, token: str, start: int, entries: Sequence[bytes], tombstone: str, retried: Sequence[bytes] = ()
@@ -374,7 +417,7 @@ class Store:
         """
         k = self.keys
         removed = self._run(
-            self._commands, _SETTLE, (k.errors, k.reader, k.messages, k.totals), token, start, tombstone, len(entries),
+            _SETTLE, (k.errors, k.reader, k.messages, k.totals), token, start, tombstone, len(entries),
             *entries, *retried,
         )  # fmt: skip
         return None if removed < 0 else int(removed)
@@ -384,8 +427,8 @@ class Store:
     def snapshot(self) -> dict[str, Any]:
         """What `gtask status` shows, read in one transaction; times in seconds."""
         k = self.keys
-        with _translated():
-            pipe = self._commands.pipeline(transaction=True)
+        with self._asking("_commands") as commands:
+            pipe = commands.pipeline(transaction=True)
             pipe.time()
             pipe.get(k.owner)
             pipe.pttl(k.flag)
@@ -397,7 +440,7 @@ class Store:
             pipe.llen(k.messages)
             pipe.llen(k.errors)
             clock, owner, flag_ms, owner_ms, generator, tasks, members, totals, messages, errors = pipe.execute()
-            lists = self._commands.pipeline(transaction=True)
+            lists = commands.pipeline(transaction=True)
             for task_id, _ in tasks:
                 lists.llen(k.inflight(task_id))
             held = lists.execute()
@@ -423,24 +466,6 @@ _ENCODER = redis.Redis()
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
 _POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
 _REAP, _READ, _SETTLE = _script("reap"), _script("read"), _script("settle")
-
-
-@contextmanager
-def _translated(client: Any = None) -> Iterator[None]:
-    """redis-py's errors as ours. A `client` that was blocking starts anew after an error: a demoted
-    primary ends blocked commands and the connection still points to it."""
-    try:
-        yield
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        raise Trouble(_reason(error)) from error
-    except ResponseError as error:
-        if any(word in str(error) for word in _PASSING) or isinstance(error, NoPermissionError):
-            if client is not None and client.connection is not None:
-                client.connection.disconnect()
-            raise Trouble(_reason(error)) from error
-        raise WrongType(f"Redis: {_reason(error)}; does another program use these keys? see --namespace") from error
-    except RedisError as error:
-        raise Trouble(_reason(error)) from error
 
 
 def _reason(error: BaseException) -> str:
