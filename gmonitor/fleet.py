@@ -8,6 +8,7 @@ from typing import Literal
 from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, printable
 
 LONGEST = 500  # characters of a log line; no terminal shows more
+MOST = 10**15  # no count gets there; a broken task must not break the sums
 WINDOW = 5.0  # seconds over which rates are taken
 
 
@@ -205,9 +206,9 @@ class Fleet:
             case SwitchedToGenerator():
                 return self._switched(task, at, stamp)
             case Generated(total):
-                task.generated = total
+                task.generated = min(total, MOST)
             case Processed(total, errors):
-                task.processed, task.errors = total, errors
+                task.processed, task.errors = min(total, MOST), min(errors, MOST)
                 task.generates = False  # it handles again, or has just ended
                 if self.generator is task:
                     self.generator = None

@@ -39,6 +39,7 @@ class Supervisor:
         self._grace = grace
         self._hurry = Flag()
         self._ending = False
+        self._interrupted: set[int] = set()
 
     def start(self, count: int) -> None:
         """Starts the tasks one after the other. Raises OSError when one cannot be started."""
@@ -51,6 +52,7 @@ class Supervisor:
 
     def interrupt(self, pid: int) -> None:
         """SIGINT to this one task, as the source's first program does it."""
+        self._interrupted.add(pid)
         self.children[pid].signal(signal.SIGINT)
 
     def hurry(self) -> None:
@@ -65,11 +67,13 @@ class Supervisor:
         who are ours because orphans of our children are given to us.
         """
         self._ending = True
-        deadline = time.monotonic() + self._grace
         for child in self._alive():
             self._ask(child)
-        while self._alive() and time.monotonic() < deadline and not self._hurry.is_set():
-            self._pause(0.05, deadline)
+        self._wait(self._grace / 2)
+        for child in self._alive():
+            if child.pid in self._interrupted:
+                child.signal_group(signal.SIGTERM)
+        self._wait(self._grace / 2)
         for child in self._alive():
             child.signal_group(signal.SIGKILL)
         self._sweep(signal.SIGTERM, 0 if self._hurry.is_set() else RUNAWAYS)
@@ -82,10 +86,15 @@ class Supervisor:
 
     def _ask(self, child: Child) -> None:
         child.close_stdin()
-        child.signal_group(signal.SIGTERM, signal.SIGCONT)
+        if child.pid not in self._interrupted:  # to a task a second signal means: at once
+            child.signal_group(signal.SIGTERM)
+        child.signal_group(signal.SIGCONT)
 
-    def _pause(self, seconds: float, deadline: float) -> None:
-        self._hurry.wait(min(seconds, max(deadline - time.monotonic(), 0)))
+    def _wait(self, seconds: float) -> None:
+        """Until nobody is left, the time is over, or somebody has lost patience."""
+        deadline = time.monotonic() + seconds
+        while self._alive() and time.monotonic() < deadline and not self._hurry.is_set():
+            self._hurry.wait(min(0.05, seconds))
 
     def _sweep(self, number: int, seconds: float) -> list[int]:
         """Signals all descendants until none is left or the time is over: TERM once, KILL again and again."""
