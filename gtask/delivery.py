@@ -185,11 +185,14 @@ class AtLeastOnce(Delivery):
         return messages
 
     def wait(self) -> list[str]:
+        member = self._membership.member
         try:
-            self._moved = self._store.blmove(self._membership.member.task_id)
+            self._moved = self._store.blmove(member.task_id)
         except Trouble:
             self._moved = True  # perhaps: only the reply may be lost
             raise
+        if self._moved and member is not self._membership.member:
+            self._store.reap(member.task_id, "", "")  # taken for dead meanwhile: it came too late for the reaper
         return []  # the list is the truth: the next take hands out what came, even if this reply is lost
 
     def done(self, message: str, batch: int) -> None:

@@ -14,12 +14,14 @@ from gtask.store import Member, Store
 class Membership:
     """Owner of the task's id. `member` is replaced as a whole, so whoever holds an old one can tell."""
 
-    def __init__(self, store: Store, heartbeat: float) -> None:
-        """`heartbeat`: T in seconds. Joins nothing yet."""
+    def __init__(self, store: Store, heartbeat: float, wait: float) -> None:
+        """`heartbeat`: T in seconds. `wait`: how long a BLMOVE may go on. Joins nothing yet."""
         self._store = store
         self._joining = RLock()
-        record = {"host": socket.gethostname(), "pid": os.getpid(), "heartbeat": heartbeat, "nonce": uuid.uuid4().hex}
-        self._record = json.dumps(record)
+        self._record = json.dumps({
+            "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": heartbeat, "wait": wait,
+            "nonce": uuid.uuid4().hex,
+        })  # fmt: skip
         self.member = Member(0, self._record)
         self.on_join: list[Callable[[Member], None]] = []
 

@@ -13,12 +13,13 @@ def look(store: Store) -> dict[str, Any]:
     tasks = [
         {
             "taskId": int(task_id),
-            "host": members.get(int(task_id), {}).get("host"),
-            "pid": members.get(int(task_id), {}).get("pid"),
+            "host": members[int(task_id)].get("host"),
+            "pid": members[int(task_id)].get("pid"),
             "age": round(max(0.0, seen["now"] - beaten), 3),
             "inflight": held,
         }
         for (task_id, beaten), held in zip(seen["tasks"], seen["held"], strict=True)
+        if int(task_id) in members  # else it is dead, and only its list is watched (reap.lua)
     ]
     totals = {name: int(seen["totals"].get(name, 0)) for name in ("processed", "errors", "redelivered", "retried")}
     return {
