@@ -58,7 +58,8 @@ class Guard:
 
 
 def _serve(fd: int, run: str) -> None:
-    os.setsid()  # neither keys nor the shell's job control nor a kill of the monitor's group reach it
+    os.setsid()  # neither keys nor the shell's job control nor a kill of the monitor's group reach it …
+    tree.rename("guard")  # … nor `pkill gmonitor`
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     terminal = _private_terminal()

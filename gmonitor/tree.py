@@ -8,13 +8,15 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PROC = Path("/proc")
 
 try:
-    _prctl: Callable[[int, int], int] | None = ctypes.CDLL(None).prctl
+    _prctl: Callable[[int, Any], int] | None = ctypes.CDLL(None).prctl
 except (OSError, AttributeError):
     _prctl = None
 
@@ -23,6 +25,12 @@ def adopt_orphans() -> None:
     """From now on grandchildren whose parent dies become our children, even after setsid."""
     if _prctl:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def rename(name: str) -> None:
+    """What `ps` and `pkill` call this process (its arguments stay)."""
+    if _prctl:
+        _prctl(PR_SET_NAME, ctypes.create_string_buffer(name.encode()))
 
 
 def dies_with_parent(parent: int, number: int = signal.SIGTERM) -> Callable[[], None]:
