@@ -194,12 +194,13 @@ def test_on_a_terminal_that_does_not_know_its_width_the_failures_are_seen_too(re
     assert "m0" in lines[1]
 
 
-@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "soon", 7, None])
-def test_a_time_that_is_none_is_left_out(redis, read, at: object) -> None:
-    redis.rpush("errors", json.dumps({"message": "m", "at": at}))
+@ONE_SERVER
+def test_a_time_that_is_none_is_left_out(redis, read) -> None:
+    times = ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "soon", 7, None]
+    redis.rpush("errors", *(json.dumps({"message": "m", "at": at}) for at in times))
     code, lines, err = on_terminal(read, 80)
     assert (code, err) == (0, "")
-    assert lines[1].split()[-1] == "m"
+    assert [line.split()[-1] for line in lines[1:]] == ["m"] * len(times)
 
 
 # -- nothing is lost
@@ -335,14 +336,14 @@ def peak(reader: Reader) -> int:
 @ONE_SERVER
 def test_a_long_list_is_read_in_bounded_memory(redis, read, keep: tuple[str, ...]) -> None:
     entry = failure_record("m" * 100, "boom", 7)
-    for _ in range(300):
+    for _ in range(200):
         redis.rpush("errors", *[entry] * 1000)
-    assert redis.llen("errors") * len(entry) > 50_000_000
+    assert redis.llen("errors") * len(entry) > 30_000_000
     reader = read(*keep)
     most = peak(reader)
     assert reader.process.wait() == 0
     assert 10 < most < 90, "megabytes; all of it at once takes several hundred"
-    assert redis.llen("errors") == (300_000 if keep else 0)
+    assert redis.llen("errors") == (200_000 if keep else 0)
 
 
 @ONE_SERVER
