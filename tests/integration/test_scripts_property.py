@@ -176,6 +176,8 @@ class Scripts(RuleBasedStateMachine):
             self.redis.delete("generatorIsActive", "generatorId")
 
     def pushes(self, number: int, size: int, coin: bool) -> None:
+        if not any(sim.term for sim in self.sims):
+            self.beats(number, size, True)
         if (sim := self.pick(number, lambda sim: sim.term)) is None:
             return
         texts = self.fresh(number, size)
@@ -285,6 +287,8 @@ class Scripts(RuleBasedStateMachine):
     def gives_back(self, number: int, tail: int, coin: bool) -> None:
         if (sim := self.pick(number)) is None:
             return
+        if coin:
+            self.blmove_brings_one(number, tail, coin)
         unstarted = len(sim.hand) - 1 - max(sim.finished, default=-1)
         self.give_back(sim, min(tail, unstarted), leave=False)
 
@@ -356,6 +360,7 @@ class Scripts(RuleBasedStateMachine):
         errors = self.errors()
         call()
         assert self.errors() == errors + records
+        self.changes_nothing(call)
         sim.loose.clear()
 
     # -- death
