@@ -17,8 +17,8 @@ Call = Callable[[Member], None]
 
 
 class Delivery(ABC):
-    """One way. `batch` changes when what is in hand is not this task's any more: pass to `done` and
-    `failed` what it was when the message was started."""
+    """One way. `batch` changes when what is in hand is not this task's any more: pass to `done`, `failed` and
+    `give_back` what it was when the message was started, or was to be given back."""
 
     batch = 0
     blocked = False  # messages wait, but this task may have them only with empty hands
@@ -51,7 +51,7 @@ class Delivery(ABC):
         """Whether a `take(0)` is owed: something is finished, or came without being handed out."""
 
     @abstractmethod
-    def give_back(self, unstarted: Sequence[str]) -> None:
+    def give_back(self, unstarted: Sequence[str], batch: int) -> None:
         """Returns messages that were not started to the head of the queue, in their order."""
 
     @abstractmethod
@@ -70,6 +70,8 @@ class AtMostOnce(Delivery):
         super().__init__(store, membership)
         self._failed: list[str] = []
         self._call: Call | None = None  # on its way, repeated until its reply has come
+        self._back: Call | None = None  # it, if it gives back or leaves
+        self._leaving = False
 
     def take(self, want: int) -> list[str]:
         self._settle()
@@ -90,14 +92,21 @@ class AtMostOnce(Delivery):
     def unsettled(self) -> bool:
         return bool(self._failed or self._call)
 
-    def give_back(self, unstarted: Sequence[str]) -> None:
-        self._settle()
-        if unstarted:
+    def give_back(self, unstarted: Sequence[str], batch: int) -> None:
+        if self._back is None:
+            self._settle()
             seq = self._next()
-            self._complete(lambda me: self._store.give_back(me, seq, leave=False, messages=unstarted))
+            self._back = lambda me: self._store.give_back(me, seq, leave=False, messages=unstarted)
+        self._complete(self._back)
+        self._back = None
 
     def leave(self, unstarted: Sequence[str]) -> None:
-        self._settle()
+        if not self._leaving:
+            self._settle()
+            self._leaving, self._back = True, self._leave(unstarted)
+        self._complete(self._back)
+
+    def _leave(self, unstarted: Sequence[str]) -> Call:
         seq, lost = self._next(), False
 
         def leave(me: Member) -> None:
@@ -112,7 +121,7 @@ class AtMostOnce(Delivery):
                     raise
                 # The attempt before has arrived: it is what ended the membership.
 
-        self._complete(leave)
+        return leave
 
     def rejoined(self) -> bool:
         return True
@@ -208,11 +217,13 @@ class AtLeastOnce(Delivery):
     def unsettled(self) -> bool:
         return bool(self._done or self._claim or self._moved)
 
-    def give_back(self, unstarted: Sequence[str]) -> None:
+    def give_back(self, unstarted: Sequence[str], batch: int) -> None:
+        if batch != self.batch:
+            return  # taken for dead since then: they are the queue's again
         if self._back is None:
             self._seq += 1
             self._back = (self._seq, len(unstarted))
-        (seq, count), batch, member = self._back, self.batch, self._membership.member
+        (seq, count), member = self._back, self._membership.member
         try:
             self._store.give_back(member, seq, leave=False, unstarted=count)
         except NotMember:

@@ -46,18 +46,22 @@ def get_errors(store: Store, fd: int, *, keep: bool, width: int | None) -> None:
 
 def retry_errors(store: Store, match: str | None) -> int:
     """Puts failed messages back at the tail of the queue, oldest first, each once: all of them, or those
-    whose record contains `match`. Returns how many."""
+    whose record contains `match`, as JSON or as it reads. Returns how many."""
     retried = start = 0
     with _reader(store, alone=True) as token:
         last = store.errors_length()
         while start < last and (entries := store.entries(start, BATCH)[: last - start]):
             stays = _tombstone()
-            chosen = [_encoded(entry if match is None or match in entry else stays) for entry in entries]
+            chosen = [_encoded(entry if match is None or _contains(entry, match) else stays) for entry in entries]
             messages = [_message(entry) for entry in entries]
             removed = _settled(store.settle(token, start, chosen, stays, messages))
             retried += removed
             start, last = start + len(entries) - removed, last - removed
     return retried
+
+
+def _contains(entry: str, text: str) -> bool:
+    return text in entry or any(text in str(value) for value in _record(entry).values())
 
 
 def _batches(store: Store, *, advance: bool) -> Iterator[tuple[int, list[str]]]:

@@ -215,12 +215,12 @@ class Handler:
     def _give_back(self) -> None:
         """Returns what was not started: this process is slower than it seemed, or ends."""
         with self._fetching:
-            unstarted = list(self._in_hand)
+            unstarted, batch = list(self._in_hand), self._delivery.batch
             self._in_hand.clear()
             self._pace.idle()
             if unstarted:
                 with suppress(Trouble):  # then it goes with `leave`
-                    self._insist(lambda: self._delivery.give_back(unstarted))
+                    self._insist(lambda: self._delivery.give_back(unstarted, batch))
 
     def _insist(self, attempt: Callable[[], T]) -> T:
         return self._outage.insist("handler", attempt, self._expired)

@@ -1,10 +1,11 @@
 -- Promise: acknowledges exactly the finished messages (their failures go to `errors`, totals are kept) and
 -- moves the next ones to this task's in-flight list, in one step; the same call again gives the same answer
--- and changes nothing; an older one gives nothing. A task that was reaped is refused. A suspect (a message that
--- may have killed its holder) is given only alone.
+-- and changes nothing; an older one gives nothing. A task that was reaped is refused, and so is one that has made calls
+-- of which this Redis does not know (it went back in time). A suspect (a message that may have killed its holder) is
+-- given only alone.
 -- KEYS messages inflight members claims errors totals suspects
 -- ARGV id member seq want bytes whole(1: all that was handed out is finished) n_failed failed... finished...(else)
--- -> {blocked 0|1, message...}, or nil: reaped. Blocked: messages wait, but only for a task with empty hands.
+-- -> {blocked 0|1, message...}, or nil: refused. Blocked: messages wait, but only for a task with empty hands.
 local messages, inflight, members, claims, errors, totals, suspects = unpack(KEYS)
 local id, seq, want, bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local whole, failed = ARGV[6] == '1', tonumber(ARGV[7])
@@ -25,6 +26,7 @@ if last then
     end
     return again
   end
+  if s < seq - 1 then return false end
 end
 
 local suspected = redis.call('EXISTS', suspects) == 1
@@ -35,7 +37,13 @@ local function clear(message)
   if suspected then redis.call('HDEL', suspects, redis.sha1hex(message)) end
 end
 
--- Acknowledge.
+-- Acknowledge. What may be refused (`errors` is another program's) comes before anything is forgotten.
+if failed > 0 then
+  for i = 8, 7 + failed, 1000 do
+    redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 7 + failed)))
+  end
+  redis.call('HINCRBY', totals, 'errors', failed)
+end
 local finished = 0
 if whole and held > 0 then
   if suspected then
@@ -47,12 +55,6 @@ end
 for i = 8 + failed, #ARGV do
   finished = finished + redis.call('LREM', inflight, 1, ARGV[i])
   clear(ARGV[i])
-end
-if failed > 0 then
-  for i = 8, 7 + failed, 1000 do
-    redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 7 + failed)))
-  end
-  redis.call('HINCRBY', totals, 'errors', failed)
 end
 if finished > 0 then redis.call('HINCRBY', totals, 'processed', finished) end
 held = held - finished

@@ -2,7 +2,7 @@
 -- a task that leaves takes its membership with it, and whatever it still holds (at-least-once) goes back too.
 -- KEYS messages inflight tasks members claims
 -- ARGV id member seq leave(0|1) count(unstarted at the tail of the list) message...(at-most-once)
--- -> 1, or nil: not a member (reaped, or has left already)
+-- -> 1, or nil: not a member (reaped, or has left already), or this Redis does not know of its last calls
 local messages, inflight, tasks, members, claims = unpack(KEYS)
 local id, seq, leave, count = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
 if redis.call('HGET', members, id) ~= ARGV[2] then return false end
@@ -11,7 +11,9 @@ if last then
   local s, h = string.match(last, '^(%d+) %d+ %d (%d+)$')
   if tonumber(s) >= seq then return 1 end
   held = tonumber(h)
+  if tonumber(s) < seq - 1 and not leave then return false end
 end
+if count > held then return false end
 for i = #ARGV, 6, -1 do redis.call('LPUSH', messages, ARGV[i]) end
 local back = redis.call('LLEN', inflight)
 if not leave then back = back - held + count end

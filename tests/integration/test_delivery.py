@@ -1,0 +1,236 @@
+"""Both deliveries on real servers: with a network that loses calls and replies, and a Redis that goes back in time."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gtask.delivery import AtLeastOnce, AtMostOnce, Delivery
+from gtask.exceptions import Trouble, WrongType
+from gtask.handler import failure_record
+from gtask.membership import Membership
+from gtask.recovery import recover
+from gtask.store import Store
+from tests.servers import Server
+
+LOSSES = ["call", "reply"]
+
+
+class Lossy(Store):
+    """Loses the next call of `method` ("claim", "give_back", "fail"), or its reply, when `lose` says so."""
+
+    method = lose = ""
+    meanwhile: Callable[[], object] = staticmethod(lambda: None)
+
+    def _lossy(self, method: str, call: Callable[[], Any]) -> Any:
+        if method != self.method:
+            return call()
+        self.method = ""
+        if self.lose == "reply":
+            call()
+        self.meanwhile()
+        raise Trouble(f"the {self.lose} is lost")
+
+    def claim(self, *args: Any, **kwargs: Any) -> Any:
+        return self._lossy("claim", lambda: super(Lossy, self).claim(*args, **kwargs))
+
+    def give_back(self, *args: Any, **kwargs: Any) -> Any:
+        return self._lossy("give_back", lambda: super(Lossy, self).give_back(*args, **kwargs))
+
+    def fail(self, *args: Any, **kwargs: Any) -> Any:
+        return self._lossy("fail", lambda: super(Lossy, self).fail(*args, **kwargs))
+
+
+class Hands:
+    """One delivery and what is in hand."""
+
+    def __init__(self, server: Server, kind: type[Delivery]) -> None:
+        self.store = Lossy(server.url, "", heartbeat=1000, wait=1)
+        self.membership = Membership(self.store, 1000, 1)
+        self.delivery = kind(self.store, self.membership)
+        self.hand: list[str] = []
+        self.membership.first_join()
+        self.membership.on_join.append(lambda member: self.delivery.rejoined() or self.hand.clear())
+
+    @property
+    def id(self) -> int:
+        return self.membership.member.task_id
+
+    def insist(self, call: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return call()
+            except Trouble:
+                continue
+
+    def take(self, want: int) -> list[str]:
+        got = self.insist(lambda: self.delivery.take(want))
+        self.hand += got
+        return got
+
+    def finish(self, *messages: str, fail: bool = False) -> None:
+        for message in messages:
+            self.hand.remove(message)
+            if fail:
+                self.delivery.failed(message, failure_record(message, "no", self.id), self.delivery.batch)
+            else:
+                self.delivery.done(message, self.delivery.batch)
+
+    def give_back(self) -> None:
+        unstarted, batch = list(self.hand), self.delivery.batch
+        self.hand.clear()
+        self.insist(lambda: self.delivery.give_back(unstarted, batch))
+
+    def leave(self) -> None:
+        self.insist(lambda: self.delivery.leave(list(self.hand)))
+
+    def die(self, redis) -> None:
+        redis.zadd("tasks", {self.id: 1})
+        recover(self.store, self.id)
+
+
+@pytest.fixture
+def hands(server: Server) -> Iterator[Callable[[type[Delivery]], Hands]]:
+    made: list[Hands] = []
+
+    def make(kind: type[Delivery]) -> Hands:
+        made.append(Hands(server, kind))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.store.close()
+
+
+def texts(redis, key: str) -> list[str]:
+    return [item.decode() for item in redis.lrange(key, 0, -1)]
+
+
+def failed(redis) -> list[str]:
+    return [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_lost_claim_is_made_again_and_counts_once(redis, hands, lose: str) -> None:
+    redis.rpush("messages", *"abcdef")
+    task = hands(AtLeastOnce)
+    task.take(3)
+    task.finish("a")
+    task.finish("b", fail=True)
+    task.store.method, task.store.lose = "claim", lose
+    assert task.take(2) == ["d", "e"]
+    assert texts(redis, f"inflight:{task.id}") == ["c", "d", "e"]
+    assert texts(redis, "messages") == ["f"]
+    assert failed(redis) == ["b"]
+    assert redis.hgetall("totals") == {b"processed": b"2", b"errors": b"1"}
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize("kind", [AtLeastOnce, AtMostOnce])
+def test_a_lost_give_back_is_made_again_and_counts_once(redis, hands, kind: type[Delivery], lose: str) -> None:
+    redis.rpush("messages", *"abcdef")
+    task = hands(kind)
+    task.take(4)
+    task.finish("a")
+    task.store.method, task.store.lose = "give_back", lose
+    task.give_back()
+    assert texts(redis, "messages") == list("bcdef")
+    assert task.take(2) == ["b", "c"]
+    task.finish("b", "c")
+    task.leave()
+    assert texts(redis, "messages") == list("def")
+    assert redis.keys("inflight:*") == []
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+@pytest.mark.parametrize("kind", [AtLeastOnce, AtMostOnce])
+def test_a_task_whose_last_call_is_lost_leaves_all_the_same(redis, hands, kind: type[Delivery], lose: str) -> None:
+    redis.rpush("messages", *"abcd")
+    task = hands(kind)
+    task.take(3)
+    task.finish("a", fail=True)
+    task.store.method, task.store.lose = "give_back", lose
+    task.leave()
+    assert texts(redis, "messages") == list("bcd")
+    assert failed(redis) == ["a"]
+    assert redis.keys("inflight:*") == redis.keys("tasks*") == []
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_failure_whose_report_is_lost_is_reported_once(redis, hands, lose: str) -> None:
+    redis.rpush("messages", *"ab")
+    task = hands(AtMostOnce)
+    task.take(2)
+    task.finish("a", "b", fail=True)
+    task.store.method, task.store.lose = "fail", lose
+    task.take(2)
+    assert failed(redis) == ["a", "b"]
+
+
+def test_what_was_given_back_by_a_task_that_was_taken_for_dead_meanwhile_is_the_queue_s_once(redis, hands) -> None:
+    redis.rpush("messages", *"abcdef")
+    task, other = hands(AtLeastOnce), hands(AtLeastOnce)
+    task.take(4)
+    member = task.membership.member
+
+    def reaped() -> None:
+        task.die(redis)
+        other.take(2)
+        task.membership.join(instead_of=member)  # the heartbeat learns it first
+
+    task.store.method, task.store.lose, task.store.meanwhile = "give_back", "call", reaped
+    task.give_back()
+    other.finish("a")
+    other.take(0)
+    for message in "bcd":  # what a dead one had in its hands is given out one at a time
+        assert task.take(9) == [message]
+        task.finish(message)
+    assert task.take(9) == ["e", "f"]
+    task.finish("e", "f")
+    task.take(0)
+    assert redis.hget("totals", "processed") == b"6"
+    assert redis.keys("inflight:*") == redis.keys("messages") == []
+
+
+def test_a_redis_that_went_back_in_time_takes_no_acknowledgement_for_another_message(redis, hands) -> None:
+    redis.rpush("messages", *"abcd")
+    task = hands(AtLeastOnce)
+    task.take(2)
+    old = {key: redis.dump(key) for key in redis.keys("*")}  # "a" and "b" are in hand
+    task.give_back()
+    task.take(1)
+    task.finish("a")
+    task.take(0)
+    task.take(3)  # b, c, d
+    for key in redis.keys("*"):
+        redis.delete(key)
+    for key, value in old.items():
+        redis.restore(key, 0, value)
+    first = task.id
+    task.finish(*task.hand)
+    assert task.take(0) == []
+    assert task.id != first, "it asks for a new id, as its last calls never were"
+    redis.zadd("tasks", {first: 1})
+    recover(task.store, first)
+    assert sorted(texts(redis, "messages") + texts(redis, f"inflight:{task.id}")) == list("abcd")
+
+
+def test_a_failure_that_cannot_be_stored_is_not_acknowledged(redis, hands) -> None:
+    redis.rpush("messages", *"ab")
+    redis.set("errors", "another program's")
+    task = hands(AtLeastOnce)
+    task.take(2)
+    task.finish("a", "b", fail=True)
+    with pytest.raises(WrongType, match="wrong kind"):
+        task.take(1)
+    assert texts(redis, f"inflight:{task.id}") == ["a", "b"]
+
+
+def test_a_list_that_was_emptied_by_hand_holds_up_no_reaper(redis, hands) -> None:
+    redis.rpush("messages", *"ab")
+    task = hands(AtLeastOnce)
+    task.take(1)
+    redis.delete(f"inflight:{task.id}")
+    task.die(redis)
+    assert texts(redis, "messages") == ["b"]
