@@ -1,0 +1,181 @@
+"""How a task ends: what is in hand is finished, what is not goes back, and the flag is free."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from tests.servers import ONE_SERVER
+from tests.tasks import PATIENCE, wait_until
+
+IDLE = "60000"
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+# A message is handled until the test lets it go on; one with "fail" in its name fails then.
+GATE = """
+import gevent, pathlib
+def handle(message):
+    pathlib.Path("started " + message).touch()
+    while not pathlib.Path("go").exists():
+        gevent.sleep(0.01)
+    if "fail" in message:
+        raise ValueError(message)
+"""
+
+
+def waits(redis) -> bool:
+    """Whether a task waits for a message in Redis."""
+    return any("b" in client["flags"] for client in redis.client_list())
+
+
+def hold_flag(redis) -> None:
+    """Another program generates, so that tasks handle."""
+    redis.set("generatorIsActive", 1)
+
+
+@SIGNALS
+def test_a_task_finishes_what_it_has_in_hand_and_leaves_nothing_behind(server, redis, start, tmp_path, number) -> None:
+    (tmp_path / "job.py").write_text(GATE)
+    hold_flag(redis)
+    redis.rpush("messages", "one", "fail two")
+    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "3")
+    wait_until((tmp_path / "started fail two").exists)
+    wait_until(lambda: waits(redis), "its third worker waits for a message")
+    task.send(number)
+    wait_until(lambda: not waits(redis), "it asks for no more messages")
+    redis.rpush("messages", "for others")
+    assert task.process.poll() is None
+    (tmp_path / "go").touch()
+    assert task.wait() == 0
+    assert task.reports()[-1] == {"msg": "processed", "total": 2, "errors": 1}
+    assert redis.lrange("messages", 0, -1) == [b"for others"]
+    assert b"fail two" in redis.lpop("errors")
+    assert sorted(redis.keys("*")) == [b"generatorIsActive", b"messages", b"taskId"]
+
+
+@SIGNALS
+def test_a_generator_gives_the_flag_up_and_sends_its_last_total(server, redis, start, number) -> None:
+    task = start("--redis", server.url, "--interval", "1")
+    wait_until(lambda: task.total("generated") > 50)
+    task.send(number)
+    assert task.wait() == 0
+    assert not redis.exists("generatorIsActive", "generatorId", "tasks")
+    count = redis.llen("messages")
+    assert int(redis.hget("generator", "generated")) == count
+    assert redis.lrange("messages", 0, -1) == [str(i + 1).encode() for i in range(count)]
+    assert task.reports()[-1] == {"msg": "generated", "total": count}
+
+
+def test_messages_that_were_not_started_return_to_the_head_in_their_old_order(server, redis, start, tmp_path) -> None:
+    # Fast messages make the task take many at once; the first slow one ends the task while others are in hand.
+    (tmp_path / "job.py").write_text(
+        "import gevent, os, signal\n"
+        "def handle(message):\n"
+        "    if message.startswith('slow'):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        gevent.sleep(0.05)\n"
+    )
+    hold_flag(redis)
+    slow = [b"slow %d" % i for i in range(3000)]
+    redis.rpush("messages", *(b"fast %d" % i for i in range(5000)), *slow)
+    with server.monitor() as monitor:
+        task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "1")
+        assert task.wait() == 0
+        returned = monitor.of("LPUSH", "messages")
+    assert len(returned) > 5, "nothing was in hand, so this test has shown nothing"
+    handled = task.total("processed") - 5000
+    assert 1 <= handled <= 3
+    assert redis.lrange("messages", 0, -1) == slow[handled:]
+
+
+def test_what_is_not_finished_within_the_grace_is_given_up(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(GATE)
+    hold_flag(redis)
+    redis.rpush("messages", "endless")
+    task = start("--redis", server.url, "--handle", "job:handle", "--grace", "1")
+    wait_until((tmp_path / "started endless").exists)
+    began = time.monotonic()
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert 0.9 < time.monotonic() - began < 4
+    assert "1 messages were not finished within 1 s" in task.stderr
+
+
+@SIGNALS
+def test_a_second_signal_ends_at_once(server, redis, start, tmp_path, number) -> None:
+    (tmp_path / "job.py").write_text(GATE)
+    hold_flag(redis)
+    redis.rpush("messages", "endless")
+    task = start("--redis", server.url, "--handle", "job:handle", "--grace", "60")
+    wait_until((tmp_path / "started endless").exists)
+    wait_until(lambda: waits(redis), "the others wait for a message")
+    task.send(signal.SIGTERM)
+    wait_until(lambda: not waits(redis), "it is ending")
+    began = time.monotonic()
+    task.send(number)
+    assert task.wait() == 128 + number
+    assert time.monotonic() - began < 2
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("role", ["handler", "generator"])
+def test_an_idle_task_ends_at_once(server, redis, start, role: str) -> None:
+    took = []
+    for _ in range(3):
+        if role == "handler":
+            hold_flag(redis)
+        task = start("--redis", server.url, "--interval", IDLE, "--wait", "60")
+        if role == "handler":
+            wait_until(lambda: waits(redis), "it waits for a message")
+        else:
+            wait_until(lambda task=task: task.total("generated") == 1)
+        began = time.monotonic()
+        task.send(signal.SIGTERM)
+        assert task.process.wait(PATIENCE) == 0
+        took.append(time.monotonic() - began)
+        redis.flushall()
+    assert min(took) < 0.5 and max(took) < 2, took
+
+
+def test_a_monitored_task_ends_when_its_monitor_is_gone(server, redis, start) -> None:
+    task = start("--redis", server.url, "--interval", "5", env={"GTASK_MONITORED": "1"}, stdin=PIPE)
+    task.process.stdin.write(b"what is written there means nothing\n")
+    task.process.stdin.flush()
+    wait_until(lambda: task.total("generated") > 5)
+    assert task.process.poll() is None
+    task.process.stdin.close()
+    assert task.wait() == 0
+    assert not redis.exists("generatorIsActive")
+    assert task.reports()[-1] == {"msg": "generated", "total": redis.llen("messages")}
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("monitored", [None, "", "0"])
+def test_a_task_that_was_started_by_hand_does_not_care_about_stdin(server, redis, start, monitored) -> None:
+    env = {} if monitored is None else {"GTASK_MONITORED": monitored}
+    task = start("--redis", server.url, "--interval", "5", env=env, stdin=PIPE)
+    task.process.stdin.close()
+    wait_until(lambda: task.total("generated") > 150, "it goes on for a second and more")
+    assert task.process.poll() is None
+
+
+def test_a_task_whose_standard_files_are_closed_works_and_ends(server, redis, start, tmp_path) -> None:
+    (tmp_path / "closed.py").write_text(
+        "import os, sys\n"
+        "for fd in (0, 1, 2): os.close(fd)\n"
+        f"os.execv(sys.executable, [sys.executable, '-m', 'gtask', '--redis', '{server.url}', '--interval', '5'])\n"
+    )
+    env = {"PYTHONPATH": str(Path(__file__).parents[2]), "GTASK_MONITORED": "0"}
+    process = subprocess.Popen([sys.executable, str(tmp_path / "closed.py")], env=env)
+    try:
+        wait_until(lambda: redis.llen("messages") > 20, "it generates")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert not redis.exists("generatorIsActive")
