@@ -8,7 +8,6 @@ as a task is dead or stopped, when it can no longer change them.
 
 import itertools
 import json
-import os
 import random
 import signal
 import time
@@ -26,17 +25,15 @@ DEAD = 5 * HEARTBEAT
 
 JOBS = """
 import os, time
+slowly = %r
 log = os.open(f"handled.{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 def generate(last):
-    for number in range(int(last or 0) + 1, %d + 1):
-        if number %% 100 == 0:
-            time.sleep(%s)
-        yield str(number)
+    return map(str, range(int(last or 0) + 1, %d + 1))
 
 def handle(message):
-    if int(message) %% 8 == 0:
-        time.sleep(0.002)
+    if slowly:
+        time.sleep(int(message) * 7919 %% 37 / 1000)
     os.write(log, f"{message}\\n".encode())  # the last thing: who dies before has not handled it
 """
 
@@ -55,8 +52,8 @@ class Fleet:
         self.kills: Counter[str] = Counter()
         self.stops: Counter[str] = Counter()
 
-    def write_jobs(self, messages: int, pause: float = 0.0) -> None:
-        (self._folder / "jobs.py").write_text(JOBS % (messages, pause))
+    def write_jobs(self, messages: int, *, slowly: bool = False) -> None:
+        (self._folder / "jobs.py").write_text(JOBS % (slowly, messages))
 
     def start(self, *options: str, delivery: str = "at-least-once") -> TaskProcess:
         task = self._start(
@@ -135,10 +132,10 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(fleet: F
     messages, faults = 100_000, ["kill"] * 40 + ["stop"] * 10
     chance = random.Random(7)
     chance.shuffle(faults)
-    fleet.write_jobs(messages, pause=0.045)
+    fleet.write_jobs(messages, slowly=True)
     began = time.monotonic()
     for _ in range(5):
-        fleet.start("--max-backlog", "5000")
+        fleet.start("--max-backlog", "2000")
     stopped: list[tuple[TaskProcess, list[int], float]] = []
     reaped: list[TaskProcess] = []
     stop_times: list[float] = []
@@ -171,7 +168,7 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(fleet: F
             if victim in reaped:
                 reaped.remove(victim)
             fleet.kill(victim)
-            fleet.start("--max-backlog", "5000")
+            fleet.start("--max-backlog", "2000")
         else:
             stopped.append((victim, fleet.stop(victim), time.monotonic()))
     wait_until(lambda: wake_who_was_reaped() or not stopped, "all stopped tasks to be reaped")
