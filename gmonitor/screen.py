@@ -25,7 +25,6 @@ class Screen:
         self._encoding = encoding.lower()
         self._tell = tell
         self._shown: list[Line] = []
-        self._size = (0, 0)
         self._before: list[Any] | None = None
         self.keys_fd = keys_fd
         self.entered = False
@@ -101,9 +100,7 @@ class Screen:
             self._writer.write_within(f"{text}\n".encode(self._encoding, "replace"), LAST_WRITE)
 
     def draw(self, lines: list[Line], size: tuple[int, int]) -> None:
-        """Shows these lines: all of them on a screen that is new or resized, else those that differ."""
-        if size != self._size:
-            self._size, self._shown = size, []
+        """Shows these lines: all of them on a screen that is new or was forgotten, else those that differ."""
         parts = [] if self._shown else [self._normal, self._to(0, 0), *self._wipe(size[1])]
         old = self._shown + [Line("")] * (len(lines) - len(self._shown))
         for row, line in enumerate(lines):

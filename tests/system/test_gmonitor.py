@@ -257,6 +257,16 @@ def test_after_sigkill_the_guard_cleans_up(run: Run, words: tuple[str, ...]) -> 
         terminal.wait_for(lambda text: b"\x1b[?1049l" in terminal.raw and b"\x1b[?25h" in terminal.raw)
 
 
+def test_the_guard_keeps_no_reader_waiting(run: Run) -> None:
+    with plain(*run.command("stubborn", options=("--grace", "3"))) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.kill()
+        process.stdout.read()  # to the end, which comes before the guard's
+        assert run.left != []
+    wait_until(lambda: run.left == [])
+
+
 def test_an_error_of_its_own_restores_the_terminal(run: Run) -> None:
     broken = (
         "import gmonitor.view as view; render = view.render\n"
@@ -266,7 +276,7 @@ def test_an_error_of_its_own_restores_the_terminal(run: Run) -> None:
         "view.render = bad\n"
         "from gmonitor.__main__ import main; main()"
     )
-    command = [sys.executable, "-c", broken, *run.command()[len(GMONITOR) :]]
+    command = [sys.executable, "-c", broken, *run.command("stubborn")[len(GMONITOR) :]]
     with Terminal(command, environ=ENVIRON) as terminal:
         assert terminal.wait() == 70
         assert terminal.attributes() == terminal.before
@@ -326,6 +336,8 @@ def test_no_color_is_obeyed_and_the_generator_still_stands_out(run: Run) -> None
     colour = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
     with start(run, environ={"NO_COLOR": "1"}) as terminal:
         assert not colour.search(terminal.raw)
+        lines = terminal.text.split("\n")
+        assert lines[2].startswith("    ") and "taskId" in lines[2] and lines[-1].endswith("end generator")
         terminal.press("q")
         terminal.wait()
     with start(run) as terminal:
