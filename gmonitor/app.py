@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,15 +12,14 @@ import gevent
 from gevent.queue import Queue
 
 from gmonitor import tree
-from gmonitor.child import Log
 from gmonitor.config import Config
-from gmonitor.display import Display, Live, Plain
+from gmonitor.display import Display, Live, choose
 from gmonitor.embedded import Embedded, redis_listens
-from gmonitor.fleet import Ended, Event, Fleet, KillAsked, Noted, Tick
+from gmonitor.events import Ended, Event, KillAsked, Noted, Tick
+from gmonitor.fleet import Fleet
 from gmonitor.guard import MARK, Guard
-from gmonitor.screen import Screen
 from gmonitor.supervisor import Supervisor
-from gmonitor.writer import Writer
+from gmonitor.tasklog import TaskLog
 from gtask.exceptions import (
     EXIT_OK,
     EXIT_OUTPUT,
@@ -32,7 +30,6 @@ from gtask.exceptions import (
     UsageError,
 )
 
-STDIN, STDOUT = 0, 1
 QUEUE = 1000  # events; whoever has more for us waits, and so does the task behind it
 AGAIN = "ending the tasks …  [q] kill them at once"
 
@@ -80,11 +77,13 @@ class App:
             environ=self._environ,
             post=self._post,
             tell=guard.tell,
-            log=self._task_log(),
+            log=TaskLog(config.log, lambda text: self._post(Noted(text))).write if config.log else None,
             grace=config.grace,
         )
         self._supervisor.spare.add(guard.pid)
-        self._display: Display = self._choose_display(environ)
+        self._display: Display = choose(
+            config.plain, self._fleet, guard.tell, lambda action: self._post(Pressed(action)), self._lost
+        )
         self._ending = False
         self._finished = False
         self._failure: GtaskError | None = None
@@ -241,33 +240,6 @@ class App:
         if not self._finished:
             how = f"signal {-code}" if code < 0 else f"exit {code}"
             self._post(Noted(f"the embedded Valkey has ended: {how}"))
-
-    def _choose_display(self, environ: Mapping[str, str]) -> Display:
-        writer = Writer(STDOUT)
-        if self._config.plain or not os.isatty(writer.fd) or environ.get("TERM", "dumb") == "dumb":
-            return Plain(writer, self._fleet, self._lost)
-        screen = Screen(writer, STDIN if os.isatty(STDIN) else None, sys.stdout.encoding, self._guard.tell)
-        return Live(screen, self._fleet, lambda action: self._post(Pressed(action)), self._lost)
-
-    def _task_log(self) -> Log | None:
-        if self._config.log is None:
-            return None
-        try:
-            file = open(self._config.log, "ab", buffering=0)  # noqa: SIM115  # as long as we are there
-        except OSError as error:
-            raise UsageError(f"--log: cannot write {self._config.log}: {error.strerror}") from None
-        failed = False
-
-        def write(data: bytes) -> None:
-            nonlocal failed
-            try:
-                file.write(data)
-            except OSError as error:
-                if not failed:
-                    self._post(Noted(f"cannot write {self._config.log}: {error.strerror}"))
-                failed = True
-
-        return write
 
     def _catch(self, *numbers: int) -> list[Any]:
         return [

@@ -11,7 +11,7 @@ from gevent.os import nb_read
 from gevent.subprocess import PIPE, Popen
 
 from gmonitor import tree
-from gmonitor.fleet import Ended, Event, Reported, Said, Started
+from gmonitor.events import Ended, Event, Reported, Said, Started
 from gmonitor.lines import OUTPUTS, Lines, condense
 
 CHUNK = 65536  # a pipe's usual size

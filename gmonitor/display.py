@@ -1,6 +1,8 @@
 """Two ways to show the fleet: a live screen, or one line for each event."""
 
 import errno
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from gmonitor.screen import Screen
 from gmonitor.view import render
 from gmonitor.writer import Writer
 
+STDIN, STDOUT = 0, 1
 FRAME = 0.1  # seconds between two pictures
 TOTALS_EVERY = 10  # seconds
 WAITING = 1000  # lines for a reader that does not read; then the oldest are left out
@@ -44,7 +47,7 @@ class Live:
 
     def __init__(self, screen: Screen, fleet: Fleet, act: Callable[[str], None], lost: Lost) -> None:
         self.place = ""
-        self.keys = keyboard.HELP
+        self.keys = keyboard.HELP if screen.keys_fd is not None else "[Ctrl-C] end all and quit"
         self._screen = screen
         self._fleet = fleet
         self._act = act
@@ -172,3 +175,12 @@ class Plain:
             self._lost_it = True
             self._empty.set()
             self._lost(error)
+
+
+def choose(plain: bool, fleet: Fleet, tell: Callable[..., None], act: Callable[[str], None], lost: Lost) -> Display:
+    """The screen where stdout is a terminal that can show one, and lines are not asked for."""
+    writer = Writer(STDOUT)
+    if plain or not os.isatty(STDOUT) or os.environ.get("TERM", "dumb") == "dumb":
+        return Plain(writer, fleet, lost)
+    keys_fd = STDIN if os.isatty(STDIN) else None
+    return Live(Screen(writer, keys_fd, sys.stdout.encoding, tell), fleet, act, lost)

@@ -5,65 +5,12 @@ from dataclasses import dataclass, field
 from heapq import merge
 from typing import Literal
 
+from gmonitor.events import Ended, Event, KillAsked, Noted, Reported, Said, Started, Tick
 from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, printable
 
 LONGEST = 500  # characters of a log line; no terminal shows more
 MOST = 10**15  # no count gets there; a broken task must not break the sums
 WINDOW = 5.0  # seconds over which rates are taken
-
-
-@dataclass(frozen=True)
-class Started:
-    """A process was started."""
-
-    pid: int
-
-
-@dataclass(frozen=True)
-class Reported:
-    """A task's stdout: reports, and lines that are none."""
-
-    pid: int
-    reports: tuple[Report | Output, ...]
-
-
-@dataclass(frozen=True)
-class Said:
-    """A task's stderr: the last lines of what came at once, and how many before them were left out."""
-
-    pid: int
-    lines: tuple[str, ...]
-    left_out: int = 0
-
-
-@dataclass(frozen=True)
-class KillAsked:
-    """The user asked to end this task."""
-
-    pid: int
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A process has ended; `code` is its exit code, or minus the number of the signal."""
-
-    pid: int
-    code: int
-
-
-@dataclass(frozen=True)
-class Noted:
-    """Something about the monitor itself."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A second is over: rates are taken."""
-
-
-Event = Started | Reported | Said | KillAsked | Ended | Noted | Tick
 
 
 @dataclass

@@ -10,7 +10,7 @@ from gevent.event import Event as Flag
 
 from gmonitor import tree
 from gmonitor.child import Child, Log, Post
-from gmonitor.fleet import Ended, Event
+from gmonitor.events import Ended, Event
 
 RUNAWAYS = 1.0  # seconds that processes outside of the tasks' groups have after TERM
 LAST = 5.0  # after SIGKILL only a process in the kernel's hands is left: no use to wait longer

@@ -2,18 +2,8 @@
 
 import pytest
 
-from gmonitor.fleet import (
-    Ended,
-    Event,
-    Fleet,
-    KillAsked,
-    Noted,
-    Reported,
-    Said,
-    Started,
-    Tick,
-    Totals,
-)
+from gmonitor.events import Ended, Event, KillAsked, Noted, Reported, Said, Started, Tick
+from gmonitor.fleet import Fleet, Totals
 from gmonitor.lines import OUTPUTS, Lines, condense
 from gtask.protocol import CreatedTaskId, Generated, Output, Processed, SwitchedToGenerator, encode
 

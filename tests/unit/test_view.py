@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import wcswidth
 
-from gmonitor.fleet import Ended, Fleet, Noted, Reported, Said, Started, Tick
+from gmonitor.events import Ended, Noted, Reported, Said, Started, Tick
+from gmonitor.fleet import Fleet
 from gmonitor.view import Line, cut, render
 from gtask.protocol import CreatedTaskId, Generated, Processed, SwitchedToGenerator
 

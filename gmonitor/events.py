@@ -1,0 +1,59 @@
+"""What can happen to the fleet, as the fleet learns it."""
+
+from dataclasses import dataclass
+
+from gtask.protocol import Output, Report
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process was started."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A task's stdout: reports, and lines that are none."""
+
+    pid: int
+    reports: tuple[Report | Output, ...]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A task's stderr: the last lines of what came at once, and how many before them were left out."""
+
+    pid: int
+    lines: tuple[str, ...]
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class KillAsked:
+    """The user asked to end this task."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process has ended; `code` is its exit code, or minus the number of the signal."""
+
+    pid: int
+    code: int
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something about the monitor itself."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A second is over: rates are taken."""
+
+
+Event = Started | Reported | Said | KillAsked | Ended | Noted | Tick
