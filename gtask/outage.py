@@ -29,12 +29,18 @@ class Outage:
         Raises Trouble, the last one, once `give_up` is set.
         """
         failures = 0
+        since = 0.0
         while True:
             try:
                 result = attempt()
             except Trouble as trouble:
-                self._lost(who, trouble)
                 failures += 1
+                # The first failure may be a connection that an outage has broken of which others were the first
+                # to know: Redis is back already, and the second attempt connects anew.
+                if failures == 1:
+                    since = monotonic()
+                else:
+                    self._lost(who, trouble, since)
                 if give_up.wait(self._backoff(failures)):
                     self._without.discard(who)
                     raise
@@ -43,9 +49,9 @@ class Outage:
                     self._found(who)
                 return result
 
-    def _lost(self, who: str, trouble: Trouble) -> None:
+    def _lost(self, who: str, trouble: Trouble, since: float) -> None:
         if not self._without:
-            self._since = monotonic()
+            self._since = since
             log.warning("lost Redis at %s: %s; trying again", self._address, trouble)
         self._without.add(who)
 

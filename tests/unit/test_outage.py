@@ -1,0 +1,66 @@
+"""What is said while Redis is away, and how long it is asked again (on real servers: system/test_outage.py)."""
+
+import logging
+
+import gevent
+import pytest
+from gevent.event import Event
+
+from gtask.exceptions import Trouble
+from gtask.outage import Outage
+
+
+class Redis:
+    """Away for the next `failures` attempts of anybody."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def attempt(self) -> str:
+        if self.failures > 0:
+            self.failures -= 1
+            raise Trouble("no answer")
+        return "answer"
+
+
+@pytest.fixture
+def outage(caplog) -> Outage:
+    caplog.set_level(logging.WARNING)
+    return Outage("the address", lambda failures: 0.001)
+
+
+def test_what_redis_answers_is_returned_and_nothing_is_said(outage, caplog) -> None:
+    assert outage.insist("me", Redis(0).attempt, Event()) == "answer"
+    assert not caplog.messages
+
+
+def test_one_broken_connection_is_no_outage(outage, caplog) -> None:
+    assert outage.insist("me", Redis(1).attempt, Event()) == "answer"
+    assert not caplog.messages
+
+
+def test_an_outage_is_said_once_by_all_and_its_end_once(outage, caplog) -> None:
+    redis = Redis(30)
+    asking = [gevent.spawn(outage.insist, f"greenlet {i}", redis.attempt, Event()) for i in range(3)]
+    gevent.joinall(asking)
+    assert [greenlet.value for greenlet in asking] == ["answer"] * 3
+    lost, back = caplog.messages
+    assert lost == "lost Redis at the address: no answer; trying again"
+    assert back.startswith("Redis is back after 0.")
+
+
+def test_who_gives_up_gets_the_last_trouble(outage) -> None:
+    give_up = Event()
+    redis = Redis(1_000_000)
+    asking = gevent.spawn(outage.insist, "me", redis.attempt, give_up)
+    gevent.sleep(0.02)
+    assert not asking.ready()
+    give_up.set()
+    with pytest.raises(Trouble, match="no answer"):
+        asking.get(timeout=5)
+
+
+def test_a_second_outage_is_said_again(outage, caplog) -> None:
+    for _ in range(2):
+        outage.insist("me", Redis(3).attempt, Event())
+    assert [message.split()[0] for message in caplog.messages] == ["lost", "Redis", "lost", "Redis"]
