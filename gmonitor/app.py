@@ -85,6 +85,7 @@ class App:
             config.plain, self._fleet, guard.tell, lambda action: self._post(Pressed(action)), self._lost
         )
         self._ending = False
+        self._asked = False  # by a person, to end
         self._finished = False
         self._failure: GtaskError | None = None
         self._first_bad_code = EXIT_OK  # of the tasks, in the order of their ends
@@ -145,7 +146,7 @@ class App:
                 entries += self._all_ended(at)
         if isinstance(event, Tick):
             self._display.tick()
-        elif not isinstance(event, Tick):
+        else:
             self._display.changed(entries)
 
     def _all_ended(self, at: float) -> list[Any]:
@@ -168,10 +169,13 @@ class App:
 
     def _end(self, number: int | None) -> None:
         """The graceful end; asked for again, the end without grace."""
+        if number == signal.SIGHUP:
+            self._code = EXIT_OK  # what could not be written to a terminal that hangs up is no error
+        elif self._asked and number:
+            self._code = EXIT_SIGNAL_BASE + number
+            self._supervisor.hurry()
+        self._asked = self._asked or number is not None
         if self._ending:
-            if number:
-                self._code = EXIT_SIGNAL_BASE + number
-                self._supervisor.hurry()
             return
         self._ending = True
         if isinstance(self._display, Live):
@@ -183,12 +187,12 @@ class App:
         if isinstance(error, GtaskError):
             self._failure = self._failure or error
             self._supervisor.hurry()
-        elif isinstance(error, OSError):  # stdout is lost; a terminal that hung up says EIO
-            self._code = EXIT_READER_GONE if error.errno in (errno.EPIPE, errno.EIO) else EXIT_OUTPUT
-            if self._code == EXIT_OUTPUT:
-                self._failure = OutputLost(f"cannot write: {error.strerror}")
-        else:
+        elif not isinstance(error, OSError):
             raise error
+        elif error.errno in (errno.EPIPE, errno.EIO):  # EIO: the terminal has hung up
+            self._code = self._code if self._ending else EXIT_READER_GONE
+        elif not self._ending:
+            self._failure = OutputLost(f"cannot write: {error.strerror}")
         self._end(None)
 
     def _terminal(self, number: int) -> None:

