@@ -33,3 +33,13 @@ def numbers(last: str | None) -> Iterator[str]:
     while True:
         number += 1
         yield str(number)
+
+
+def signed(last: str | None) -> Iterator[str]:
+    """Messages that say which process generated them."""
+    while True:
+        yield f"from {os.getpid()}"
+
+
+def ignore(message: str) -> None:
+    """Handles nothing, and measures nothing."""
