@@ -1,0 +1,169 @@
+"""What a user gets wrong: one clear line on stderr, an exit code, and nothing on stdout."""
+
+import re
+import signal
+
+import pytest
+
+from tests.servers import ONE_SERVER
+from tests.tasks import wait_until
+
+MODULES = {
+    "broken": "import no_such_library\n",
+    "wrong": "def handle(message:\n",
+    "noisy": "raise RuntimeError('first line\\nsecond line')\n",
+    "leaves": "raise SystemExit('no licence')\n",
+    "empty": "handle = 7\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--intervall", "5"], "--intervall"),
+        (["--what"], "--what"),
+        (["getErrors", "everything"], "everything"),
+        (["getError"], "getError"),
+        (["--keep"], "--keep"),
+        (["--interval"], "--interval"),
+        (["--interval", "-1"], "--interval '-1': must be 0 or more"),
+        (["--interval=-1"], "--interval '-1': must be 0 or more"),
+        (["--interval", "soon"], "--interval 'soon': not a number"),
+        (["--heartbeat", "0.3"], "--heartbeat '0.3': twice the heartbeat must be whole seconds, at least 1"),
+        (["--heartbeat", "0"], "--heartbeat '0': twice the heartbeat must be whole seconds"),
+        (["--heartbeat", "0.75"], "--heartbeat '0.75': twice the heartbeat must be whole seconds"),
+        (["--heartbeat", "nan"], "--heartbeat 'nan': not a number"),
+        (["--heartbeat", "-1"], "--heartbeat '-1': twice the heartbeat must be whole seconds"),
+        (["--concurrency", "0"], "--concurrency '0': must be 1 or more"),
+        (["--redis", "http://127.0.0.1"], "must begin with redis://, rediss:// or unix://"),
+        (["getErrors", "--redis", "http://127.0.0.1"], "must begin with redis://, rediss:// or unix://"),
+        (["--handle", "handle"], "--handle 'handle': must be module:function"),
+        (["--handle", "no_such_module:f"], "cannot import no_such_module: ModuleNotFoundError"),
+        (["--generate", "gtask.demo:nothing"], "--generate gtask.demo:nothing: gtask.demo has no function nothing"),
+        (["--handle", "broken:handle"], "cannot import broken: ModuleNotFoundError: No module named 'no_such_library'"),
+        (["--handle", "wrong:handle"], "cannot import wrong: SyntaxError: "),
+        (["--generate", "noisy:generate"], "cannot import noisy: RuntimeError: first line second line"),
+        (["--generate", "leaves:generate"], "cannot import leaves: SystemExit: no licence"),
+        (["--handle", "empty:handle"], "empty has no function handle"),
+    ],
+)
+def test_bad_usage_is_one_clear_line_and_64(start, tmp_path, arguments: list[str], said: str) -> None:
+    for name, source in MODULES.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    task = start(*arguments)
+    assert task.wait() == 64
+    assert task.lines == []
+    [line] = task.stderr.splitlines()
+    assert line.startswith("gtask: ")
+    assert said in line
+
+
+def test_a_bad_setting_in_the_environment_is_named_as_it_is_spelt_there(start) -> None:
+    task = start(env={"GTASK_MAX_BACKLOG": "many"})
+    assert task.wait() == 64
+    assert task.stderr == "gtask: GTASK_MAX_BACKLOG 'many': not a whole number\n"
+
+
+def test_help_and_version_are_answered_on_stdout(start) -> None:
+    for option, said in (("--help", rb"Usage:\n  gtask \[options\]\n"), ("--version", rb"^gtask \d+\.\d+\.\d+\n$")):
+        task = start(option)
+        assert task.wait() == 0
+        assert re.search(said, b"".join(task.lines))
+        assert task.stderr == ""
+
+
+@ONE_SERVER
+def test_the_command_line_beats_the_environment_and_that_beats_the_default(server, redis, start) -> None:
+    env = {"GTASK_REDIS": server.url, "GTASK_NAMESPACE": "from environment", "GTASK_INTERVAL": "5"}
+    first = start(env=env)
+    wait_until(lambda: first.total("generated") > 5)
+    assert redis.exists("from environment:messages")
+    second = start("--namespace", "{from line}", env=env)
+    wait_until(lambda: second.total("generated") > 5)
+    assert redis.exists("{from line}:messages")
+    assert not redis.exists("messages")
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("safe_path", ["", "1"])  # 1: as with the console script, Python itself does not look there
+def test_a_module_is_found_in_the_current_directory(server, redis, start, tmp_path, safe_path: str) -> None:
+    (tmp_path / "mine.py").write_text("def generate(last):\n    yield 'from here'\n")
+    env = {"PYTHONSAFEPATH": safe_path}
+    start("--redis", server.url, "--generate", "mine:generate", env=env)
+    wait_until(lambda: redis.lrange("messages", 0, -1) == [b"from here"])
+
+
+# -- generate that breaks
+
+BROKEN = """
+import gevent
+def number(last):
+    yield "good"
+    yield 7
+def nothing(last):
+    yield "good"
+    yield None
+def surrogate(last):
+    yield "good"
+    yield chr(0xd800)
+def no_iterator(last):
+    return 7
+def raises(last):
+    yield "good"
+    raise ValueError("the source is gone\\nfor ever")
+def at_once(last):
+    raise OSError(2, "no file")
+def times_out(last):
+    yield "good"
+    raise gevent.Timeout(3)
+def leaves(last):
+    yield "good"
+    raise SystemExit(3)
+"""
+
+
+@ONE_SERVER
+@pytest.mark.parametrize(
+    ("function", "said", "count"),
+    [
+        ("number", "yielded int; a message is str or bytes", 1),
+        ("nothing", "yielded NoneType; a message is str or bytes", 1),
+        ("surrogate", "yielded a str that is no text", 1),
+        ("no_iterator", "TypeError", 0),
+        ("raises", r"raised ValueError: the source is gone for ever \(.*job\.py:16\)", 1),
+        ("at_once", r"raised FileNotFoundError: \[Errno 2\] no file \(.*job\.py:18\)", 0),
+        ("times_out", "raised gevent.timeout.Timeout: 3 seconds", 1),
+        ("leaves", "raised SystemExit: 3", 1),
+    ],
+)
+def test_a_generate_that_breaks_ends_its_task_with_70_and_its_name(
+    server, redis, start, tmp_path, function: str, said: str, count: int
+) -> None:
+    (tmp_path / "job.py").write_text(BROKEN)
+    task = start("--redis", server.url, "--generate", f"job:{function}", "--interval", "0")
+    assert task.wait() == 70
+    [line] = task.stderr.splitlines()
+    assert f"job:{function} " in line
+    assert re.search(said, line), line
+    assert redis.lrange("messages", 0, -1) == [b"good"] * count, "what came before it is not lost"
+    assert not redis.exists("generatorIsActive"), "the flag is free for others"
+
+
+def test_others_take_over_from_a_generate_that_breaks(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(
+        "import pathlib\n"
+        "def generate(last):\n"
+        "    yield 'begun'\n"
+        "    while not pathlib.Path('break').exists():\n"
+        "        yield 'more'\n"
+        "    raise RuntimeError('broken')\n"
+    )
+    broken = start("--redis", server.url, "--generate", "job:generate", "--interval", "5", "--heartbeat", "2")
+    wait_until(broken.is_generator)
+    good = start("--redis", server.url, "--interval", "5", "--heartbeat", "2", "--handle", "builtins:len")
+    wait_until(lambda: good.total("processed") > 3)
+    (tmp_path / "break").touch()
+    assert broken.wait() == 70
+    wait_until(lambda: good.total("generated") > 3)
+    good.send(signal.SIGTERM)
+    assert good.wait() == 0
