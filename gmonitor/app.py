@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class App:
         self._ending = False
         self._asked = False  # by a person, to end
         self._finished = False
+        self._left: tuple[int, ...] = ()
         self._failure: GtaskError | None = None
         self._first_bad_code = EXIT_OK  # of the tasks, in the order of their ends
         self._code = EXIT_OK
@@ -115,6 +117,8 @@ class App:
                 self._supervisor.end()
             if self._embedded:
                 self._embedded.stop()
+        if self._left:  # in the kernel's hands, such as a disk that does not answer
+            print(f"gmonitor: SIGKILL has not ended pid {', '.join(map(str, self._left))}", file=sys.stderr)
         if self._failure:
             raise self._failure
         return self._code
@@ -132,9 +136,8 @@ class App:
             case Failed(error):
                 self._fail(error)
             case Finished(left):
-                if left:
-                    self._apply(Noted(f"still there after SIGKILL: pid {', '.join(map(str, left))}"), at)
                 self._finished = True
+                self._left = left
             case _:
                 self._apply(event, at)
 
@@ -198,7 +201,8 @@ class App:
     def _terminal(self, number: int) -> None:
         """The terminal has another size, is taken away (Ctrl-Z), or perhaps given back (fg)."""
         live = self._display
-        assert isinstance(live, Live)  # noqa: S101  # only then are these signals caught
+        if not isinstance(live, Live):  # only then are these signals caught
+            return
         if number == signal.SIGTSTP:
             live.suspend()
             for handler in self._job_control:  # back to the default, which stops us here, and to go on here

@@ -26,6 +26,7 @@ class Screen:
         self._tell = tell
         self._shown: list[Line] = []
         self._before: list[Any] | None = None
+        self._opening = ""
         self.keys_fd = keys_fd
         self.entered = False
         self._sequences(_terminal())
@@ -84,7 +85,7 @@ class Screen:
             raise OSError(*error.args) from None
         self.entered = True
         self._shown = []
-        self._writer.write(self._enter.encode())
+        self._opening = self._enter  # written with the first picture: a halted terminal stops only who draws
         return True
 
     def leave(self) -> None:
@@ -107,7 +108,8 @@ class Screen:
 
     def draw(self, lines: list[Line], size: tuple[int, int]) -> None:
         """Shows these lines: all of them on a screen that is new or was forgotten, else those that differ."""
-        parts = [] if self._shown else [self._normal, self._to(0, 0), *self._wipe(size[1])]
+        parts = [] if self._shown else [self._opening, self._normal, *self._wipe(size[1])]
+        self._opening = ""
         old = self._shown + [Line("")] * (len(lines) - len(self._shown))
         for row, line in enumerate(lines):
             if line != old[row]:
