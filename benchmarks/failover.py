@@ -1,9 +1,9 @@
 """`python -m benchmarks failover`: how long nothing is generated after the generator was killed or has ended cleanly.
 
-Three processes of a kind run. Redis's MONITOR says, in the server's own clock, when an item was sent and (in the item)
-by which process. The holder gets SIGKILL or SIGTERM at a random moment of its heartbeat; the time counts until the first
-item of another process. What is left of the flag's life (or the lock's) at the kill is subtracted in `beyond`: that
-part is a setting, the rest is the program's.
+Three processes of a kind run. Redis's MONITOR says, in the server's own clock, when an item was sent and (in the
+item) by which process. The holder gets SIGKILL or SIGTERM at a random moment of its heartbeat; the time counts until
+the first item of another process. What is left of the flag's life (or the lock's) at the kill is subtracted in
+`beyond`: that part is a setting, the rest is the program's.
 """
 
 import importlib.util
@@ -155,7 +155,9 @@ def main(binary: str | None, folder: Path | None, quick: bool) -> None:
                    for name, ends in results.items()}  # fmt: skip
     ours = results[KINDS[0].name]
     beyond = [1000 * gap.beyond for gap in ours["killed"]]
-    report.bar("takeover after SIGKILL, beyond the flag's remaining life: median", median(beyond), 50, least=False, unit=" ms")
+    report.bar(
+        "takeover after SIGKILL, beyond the flag's remaining life: median", median(beyond), 50, least=False, unit=" ms"
+    )
     report.bar("the same, largest", max(beyond), 150, least=False, unit=" ms")
     handover = median(1000 * gap.total for gap in ours["ended"])
     report.bar("handover after a clean end: median", handover, 100, least=False, unit=" ms")

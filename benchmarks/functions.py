@@ -43,3 +43,8 @@ def signed(last: str | None) -> Iterator[str]:
 
 def ignore(message: str) -> None:
     """Handles nothing, and measures nothing."""
+
+
+def nothing(last: str | None) -> Iterator[str]:
+    """Generates no message."""
+    return iter(())

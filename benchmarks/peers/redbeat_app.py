@@ -1,5 +1,5 @@
-"""celery beat with RedBeat: one item each 100 ms, the lock's life 2 s and a fifth of it between two looks (its documented
-ratio; the default is 25 minutes)."""
+"""celery beat with RedBeat: one item each 100 ms, the lock's life 2 s and a fifth of it between two looks (its
+documented ratio; the default is 25 minutes)."""
 
 import os
 
