@@ -4,7 +4,8 @@
 
 Words change its ways: `stubborn` ignores TERM, INT and the end of stdin; `fast` reports twice a second;
 `runaway` starts a grandchild in a session of its own; `flood` prints without end; `nasty` prints control
-characters; `long` prints a line without an end; `fail` ends with exit 3 and a last word on stderr.
+characters; `long` prints a line without an end; `careful` takes half a second to
+end, unless a second signal comes; `fail` ends with exit 3 and a last word on stderr.
 Each process leaves a file with its pid in FOLDER/pids.
 """
 
@@ -42,7 +43,17 @@ def next_id() -> int:
 
 
 def end(*_: object) -> None:
+    if "careful" in words:
+        signal.signal(signal.SIGTERM, at_once)
+        signal.signal(signal.SIGINT, at_once)
+        (folder / "first").touch()
+        time.sleep(0.5)
     raise SystemExit(0)
+
+
+def at_once(*_: object) -> None:
+    (folder / "second").touch()
+    os._exit(143)
 
 
 note_pid(os.getpid())

@@ -218,6 +218,15 @@ def test_asked_twice_it_kills_at_once(run: Run, hurry: str | int, code: int) -> 
         assert terminal.attributes() == terminal.before
 
 
+def test_q_after_k_leaves_the_generator_its_graceful_end(run: Run) -> None:
+    with start(run, "careful", tasks=1) as terminal:
+        terminal.press("k")
+        wait_until(lambda: (run.folder / "first").exists())
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert not (run.folder / "second").exists()
+
+
 def test_a_grandchild_in_its_own_session_is_ended_too(run: Run) -> None:
     with start(run, "runaway", tasks=2) as terminal:
         terminal.wait_for(lambda text: len(run.pids) == 4)
