@@ -221,7 +221,7 @@ def test_asked_twice_it_kills_at_once(run: Run, hurry: str | int, code: int) -> 
 def test_q_after_k_leaves_the_generator_its_graceful_end(run: Run) -> None:
     with start(run, "careful", tasks=1) as terminal:
         terminal.press("k")
-        wait_until(lambda: (run.folder / "first").exists())
+        wait_until((run.folder / "first").exists)
         terminal.press("q")
         assert terminal.wait() == 0
         assert not (run.folder / "second").exists()
