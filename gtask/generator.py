@@ -15,6 +15,7 @@ import gevent
 from gevent import GreenletExit
 from gevent.event import Event
 
+from gtask.breath import breathe
 from gtask.election import Term
 from gtask.exceptions import Trouble, UserCodeError
 from gtask.outage import Outage
@@ -128,9 +129,12 @@ class Generator:
             self._work.set()
             if self._interval:
                 due = max(due + self._interval, monotonic())
-                gevent.sleep(max(0.0, due - monotonic()))
+                if (early := due - monotonic()) > 0:
+                    gevent.sleep(early)
+                else:
+                    breathe()
             elif (now := perf_counter()) - began > QUICK or now >= yield_at:
-                gevent.sleep(0)
+                breathe()
                 yield_at = perf_counter() + SLICE
 
     def _iterator(self) -> Iterator[str | bytes]:

@@ -20,6 +20,7 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore, Semaphore
 
+from gtask.breath import breathe
 from gtask.delivery import Delivery
 from gtask.exceptions import Trouble
 from gtask.outage import Outage
@@ -155,7 +156,7 @@ class Handler:
     def _breathe(self) -> None:
         if self._in_hand and perf_counter() - self._fetched_at > STALE:
             self._give_back()
-        gevent.sleep(0)
+        breathe()
         self._yield_at = perf_counter() + SLICE
 
     def _refill(self) -> bool:
