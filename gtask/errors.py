@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import gevent
-from wcwidth import clip, ljust
 
 from gtask.exceptions import Trouble, Unreachable
 from gtask.protocol import printable
@@ -144,5 +143,7 @@ def _columns(width: int) -> Print:
 
 
 def _row(width: int, error: str, *cells: str) -> str:
+    from wcwidth import clip, ljust  # noqa: PLC0415 - its tables are large, and a task never prints rows
+
     parts = [ljust(clip(printable(cell), 0, size), size) for cell, (_, size) in zip(cells, COLUMNS, strict=True)]
     return clip("  ".join([*parts, printable(error)]), 0, width).rstrip() + "\n"

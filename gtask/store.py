@@ -23,6 +23,7 @@ import redis
 from redis.backoff import EqualJitterBackoff, NoBackoff
 from redis.commands.core import Script
 from redis.connection import parse_url
+from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -131,6 +132,7 @@ class Store:
     def _pool(self, timeout: float | None, **options: Any) -> redis.ConnectionPool:
         fixed = {
             "protocol": 2,
+            "driver_info": _DRIVER,
             "retry": Retry(NoBackoff(), 0),
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
             "socket_timeout": timeout,
@@ -461,8 +463,9 @@ def _script(name: str) -> Script:
 
 _parse_url: Any = parse_url  # redis-py leaves it untyped
 
+_DRIVER = DriverInfo()  # made once: redis-py looks its own version up for each connection, which takes 2 ms
 # Script needs a client only to learn how to encode the text; one that never connects serves.
-_ENCODER = redis.Redis()
+_ENCODER = redis.Redis(driver_info=_DRIVER)
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
 _POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
 _REAP, _READ, _SETTLE = _script("reap"), _script("read"), _script("settle")
