@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -130,10 +131,12 @@ def test_tasks_outlive_a_redis_that_is_killed_and_comes_back_empty(new_server, s
 def test_tasks_outlive_a_redis_that_stands_still(new_server, start) -> None:
     server = new_server()
     with server.monitor() as monitor:
-        tasks = [start("--redis", server.url, "--interval", "10", "--wait", "1") for _ in range(2)]
+        options = ["--redis", server.url, "--interval", "10", "--wait", "1", "--heartbeat", "0.5"]
+        tasks = [start(*options) for _ in range(2)]
         wait_until(lambda: any(t.total("processed") for t in tasks), "they work")
         server.pause()
         wait_until(lambda: all(log_of(task) for task in tasks), "both have noticed")
+        time.sleep(2)  # long enough for the thread that beats when the heartbeat is late
         server.go_on()
         wait_until(lambda: all(said_once(task) for task in tasks), "lost once, back once")
         count = len(monitor.of("RPUSH", "messages"))

@@ -1,0 +1,255 @@
+"""Messages of any bytes, many at once, fast and slow: what comes in comes out, and nobody is held up."""
+
+import json
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ONE_SERVER
+from tests.tasks import wait_until
+
+ODD = [
+    b"",
+    b"\xff\xfe no UTF-8 \x80",
+    b"two\r\nlines\n",
+    b"zero \x00 byte",
+    "ein Grüßchen 🎉".encode(),
+    b'{"message": "looks like a record"}',
+    b"0123456789" * 1_000_000,
+    b"\xc3(" * 1000,
+]
+
+
+def hold_flag(redis) -> None:
+    """Another program generates, so that tasks handle."""
+    redis.set("generatorIsActive", 1)
+
+
+def test_messages_of_any_bytes_go_through_queue_handler_and_errors_unharmed(server, redis, start, tmp_path) -> None:
+    (tmp_path / "odd").mkdir()
+    for number, message in enumerate(ODD):
+        (tmp_path / "odd" / str(number)).write_bytes(message)
+    (tmp_path / "job.py").write_text(
+        "from pathlib import Path\n"
+        "def generate(last):\n"
+        "    for number in range(len(list(Path('odd').iterdir()))):\n"
+        "        data = Path('odd', str(number)).read_bytes()\n"
+        "        yield data if number % 2 else data.decode('utf-8', 'surrogateescape')\n"
+        "handled = 0\n"
+        "def handle(message):\n"
+        "    global handled\n"
+        "    Path(f'handled {handled}').write_bytes(message.encode('utf-8', 'surrogateescape'))\n"
+        "    handled += 1\n"
+        "    raise ValueError('all fail')\n"
+    )
+    options = ["--redis", server.url, "--generate", "job:generate", "--handle", "job:handle", "--interval", "0"]
+    generator = start(*options)
+    wait_until(lambda: generator.total("generated") == len(ODD))
+    assert redis.lrange("messages", 0, -1) == ODD
+    assert redis.hget("generator", "last") == ODD[-1]
+    handler = start(*options, "--concurrency", "1")
+    wait_until(lambda: handler.total("processed", "errors") == len(ODD))
+    assert [(tmp_path / f"handled {number}").read_bytes() for number in range(len(ODD))] == ODD
+    for task in (generator, handler):
+        task.send(signal.SIGTERM)
+        assert task.wait() == 0
+    out = subprocess.run(
+        [sys.executable, "-m", "gtask", "getErrors", "--redis", server.url],
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        check=True,
+        capture_output=True,
+    ).stdout
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["message"].encode("utf-8", "surrogateescape") for record in records] == ODD
+    assert {record["error"] for record in records} == {"ValueError: all fail"}
+
+
+@pytest.mark.parametrize("interval", ["0", "1"])
+def test_the_generator_pauses_while_the_backlog_is_full(server, redis, start, interval: str) -> None:
+    task = start("--redis", server.url, "--interval", interval, "--max-backlog", "10")
+    for taken in (0, 3, 10):
+        redis.lpop("messages", taken)
+        wait_until(lambda: redis.llen("messages") == 10, "it fills up")
+        with server.monitor() as monitor:
+            wait_until(lambda: len(monitor.of("SET", "generatorIsActive", "1", "EX")) >= 1, "a heartbeat")
+            assert not monitor.of("RPUSH"), "it went on"
+        assert redis.llen("messages") == 10
+    assert task.process.poll() is None
+    assert redis.lrange("messages", 0, -1) == [str(number).encode() for number in range(14, 24)]
+
+
+@ONE_SERVER
+def test_a_message_drawn_before_a_pause_for_the_backlog_is_not_lost(server, redis, start) -> None:
+    options = ["--redis", server.url, "--interval", "0", "--max-backlog", "50", "--handle", "builtins:len"]
+    with server.monitor() as monitor:
+        for _ in range(2):
+            start(*options)
+        wait_until(lambda: sum(len(e.words) - 2 for e in monitor.of("RPUSH", "messages")) > 5000, "5000 messages")
+        pushed = [int(m) for e in monitor.of("RPUSH", "messages") for m in e.words[2:]]
+    assert pushed == list(range(1, len(pushed) + 1))
+
+
+COUNTING = """
+import gevent
+from pathlib import Path
+now = 0
+def handle(message):
+    global now
+    now += 1
+    with open("most", "a") as most:
+        most.write(f"{now}\\n")
+    while not Path("go").exists():
+        gevent.sleep(0.01)
+    now -= 1
+"""
+
+
+def started(folder: Path) -> list[int]:
+    """How many were at work at each start of a message."""
+    return [int(line) for line in (folder / "most").read_text().split()] if (folder / "most").exists() else []
+
+
+@pytest.mark.parametrize("concurrency", ["1", "7"])
+def test_as_many_messages_as_were_allowed_are_handled_at_once(server, redis, start, tmp_path, concurrency) -> None:
+    (tmp_path / "job.py").write_text(COUNTING)
+    hold_flag(redis)
+    redis.rpush("messages", *range(50))
+    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", concurrency)
+    wait_until(lambda: len(started(tmp_path)) == int(concurrency), "all are at work")
+    with server.monitor() as monitor:
+        wait_until(lambda: len(monitor.of("SET", "generatorIsActive", "1", "NX")) >= 2, "it goes on beating")
+    assert redis.llen("messages") == 50 - int(concurrency), "a task holds no more than it can start"
+    (tmp_path / "go").touch()
+    wait_until(lambda: task.total("processed") == 50)
+    assert max(started(tmp_path)) == int(concurrency)
+
+
+def test_a_task_that_has_become_slow_gives_back_what_it_cannot_start(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(COUNTING.replace("    now += 1", "    if message == 'fast': return\n    now += 1"))
+    hold_flag(redis)
+    redis.rpush("messages", *["fast"] * 10_000, *range(1000))
+    start("--redis", server.url, "--handle", "job:handle", "--concurrency", "3")
+    wait_until(lambda: redis.llen("messages") == 997, "all but the three at work are in the queue again")
+    assert redis.lrange("messages", 0, -1) == [str(number).encode() for number in range(3, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        ("SystemExit('enough')", "SystemExit: enough"),
+        ("gevent.Timeout(3)", "gevent.timeout.Timeout: 3 seconds"),
+        ("gevent.GreenletExit()", "greenlet.GreenletExit"),
+        ("KeyboardInterrupt()", "KeyboardInterrupt"),
+        ("ValueError('one\\ntwo')", "ValueError: one\ntwo"),
+    ],
+)
+@ONE_SERVER
+def test_whatever_a_handler_raises_is_the_failure_of_its_message(
+    server, redis, start, tmp_path, raised: str, reason: str
+) -> None:
+    (tmp_path / "job.py").write_text(f"import gevent\ndef handle(message):\n    if message == 'bad': raise {raised}\n")
+    hold_flag(redis)
+    redis.rpush("messages", "bad", "bad", "good", "good", "good")
+    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "2")
+    wait_until(lambda: task.total("processed") == 5, "it goes on after a failure")
+    assert task.total("processed", "errors") == 2
+    records = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
+    assert [(r["message"], r["error"], r["taskId"]) for r in records] == [("bad", reason, task.task_id)] * 2
+    assert "Traceback" not in task.stderr
+
+
+BUSY = """
+import time
+def compute(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end: pass
+def heavy(last):
+    number = int(last or 0)
+    while True:
+        compute(0.02)
+        yield str(number := number + 1)
+def endless(last):
+    number = int(last or 0)
+    while True:
+        yield str(number := number + 1)
+def handle(message):
+    compute(0.02)
+"""
+
+
+@ONE_SERVER
+@pytest.mark.parametrize(
+    ("generate", "interval"), [("heavy", "0"), ("heavy", "10"), ("endless", "0")], ids=str
+)
+def test_a_busy_generate_does_not_starve_the_heartbeat(server, redis, start, tmp_path, generate, interval) -> None:
+    (tmp_path / "job.py").write_text(BUSY)
+    with server.monitor() as monitor:
+        start("--redis", server.url, "--generate", f"job:{generate}", "--interval", interval, "--max-backlog", "200000")
+        wait_until(lambda: len(monitor.of("SET", "generatorIsActive")) >= 5, "five heartbeats")
+        beats = [e.at for e in monitor.of("SET", "generatorIsActive")]
+        numbers = [int(m) for e in monitor.of("RPUSH", "messages") for m in e.words[2:]]
+    assert max(b - a for a, b in pairwise(beats)) < 1.5
+    assert len(monitor.of("SET", "generatorIsActive", "1", "NX")) == 1, "it was elected anew"
+    assert len(numbers) > 50 and numbers == list(range(1, len(numbers) + 1))
+
+
+@ONE_SERVER
+def test_a_busy_handler_does_not_starve_the_heartbeat(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(BUSY)
+    hold_flag(redis)
+    redis.rpush("messages", *["m"] * 5000)
+    with server.monitor() as monitor:
+        task = start("--redis", server.url, "--handle", "job:handle")
+        wait_until(lambda: len(monitor.of("SET", "generatorIsActive")) >= 5, "five heartbeats")
+        beats = [e.at for e in monitor.of("SET", "generatorIsActive")]
+    assert max(b - a for a, b in pairwise(beats)) < 1.5
+    assert redis.llen("messages") > 0, "it had nothing to do, so this test has shown nothing"
+    wait_until(lambda: task.total("processed") > 50)
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("interval", ["0", "10"])
+def test_a_message_is_pushed_at_once_however_long_the_next_one_takes(server, redis, start, tmp_path, interval) -> None:
+    (tmp_path / "job.py").write_text(
+        "import time\n"
+        "def generate(last):\n"
+        "    for message in 'abc':\n"
+        "        yield message\n"
+        "        time.sleep(0.3)\n"
+        "    time.sleep(3600)\n"
+    )
+    task = start("--redis", server.url, "--generate", "job:generate", "--interval", interval)
+    wait_until(lambda: redis.lrange("messages", 0, -1) == [b"a", b"b", b"c"], timeout=10)
+    task.send(signal.SIGTERM)
+    assert task.wait(5) == 0, "the end does not wait for generate"
+
+
+def test_after_a_takeover_generate_gets_the_last_message_byte_for_byte(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(
+        "from pathlib import Path\n"
+        "def generate(last):\n"
+        "    if last is None:\n"
+        "        yield b'first'\n"
+        "        yield b'\\xff last'\n"
+        "    else:\n"
+        "        Path('last').write_bytes(last.encode('utf-8', 'surrogateescape'))\n"
+    )
+    options = ["--redis", server.url, "--generate", "job:generate", "--interval", "0"]
+    first = start(*options)
+    wait_until(lambda: redis.llen("messages") == 2)
+    first.send(signal.SIGTERM)
+    assert first.wait() == 0
+    start(*options)
+    assert wait_until(lambda: (tmp_path / "last").exists() and (tmp_path / "last").read_bytes()) == b"\xff last"
+
+
+def test_the_demo_works(server, redis, start) -> None:
+    start("--redis", server.url, "--interval", "1")
+    wait_until(lambda: redis.exists("messages"))
+    handler = start("--redis", server.url, "--concurrency", "200")
+    wait_until(lambda: handler.total("processed") > 300)
+    assert 0.05 < handler.total("processed", "errors") / handler.total("processed") < 0.30, "about 15 of 100"
