@@ -157,6 +157,7 @@ class AtLeastOnce(Delivery):
 
     def __init__(self, store: Store, membership: Membership) -> None:
         super().__init__(store, membership)
+        self._moved: int | None = None  # the id to whose list BLMOVE may have brought what was not handed out yet
         self._anew()
 
     def _anew(self) -> None:
@@ -165,16 +166,19 @@ class AtLeastOnce(Delivery):
         self._failed: list[str] = []
         self._claim: _Claim | None = None
         self._back: tuple[int, int] | None = None  # a give_back on its way: its number, how many
-        self._moved = False  # BLMOVE may have put a message on the list that was not handed out yet
         self.blocked = False
 
     def take(self, want: int) -> list[str]:
+        if self._moved not in (None, self._membership.member.task_id):
+            self._store.reap(self._moved, "", "")  # taken for dead meanwhile: it came too late for the reaper
+            self._moved = None
         if self._claim is None:
             self._seq += 1
             whole = len(self._done) == self._held
             self._claim = _Claim(self._seq, want, self._done, self._failed, whole)
             self._done, self._failed = [], []
         claim, batch, member = self._claim, self.batch, self._membership.member
+        moved, self._moved = self._moved, None
         try:
             blocked, messages = self._store.claim(
                 member,
@@ -184,24 +188,27 @@ class AtLeastOnce(Delivery):
                 finished=[] if claim.whole else claim.done,
                 failed=claim.failed,
             )
-        except NotMember:
+        except (Trouble, NotMember) as error:
+            self._moved = self._moved or moved
+            if isinstance(error, Trouble):
+                raise
             self._membership.join(instead_of=member)
             return []
         if batch != self.batch:
             return []  # taken for dead between claim and reply: these messages are the queue's again
-        self._claim, self.blocked, self._moved = None, blocked, False
+        self._claim, self.blocked = None, blocked
         self._held += len(messages) - len(claim.done)
         return messages
 
     def wait(self) -> list[str]:
-        member = self._membership.member
+        task_id = self._membership.member.task_id
         try:
-            self._moved = self._store.blmove(member.task_id)
+            moved = self._store.blmove(task_id)
         except Trouble:
-            self._moved = True  # perhaps: only the reply may be lost
+            self._moved = task_id  # perhaps: only the reply may be lost
             raise
-        if self._moved and member is not self._membership.member:
-            self._store.reap(member.task_id, "", "")  # taken for dead meanwhile: it came too late for the reaper
+        if moved:
+            self._moved = task_id
         return []  # the list is the truth: the next take hands out what came, even if this reply is lost
 
     def done(self, message: str, batch: int) -> None:
@@ -215,7 +222,7 @@ class AtLeastOnce(Delivery):
 
     @property
     def unsettled(self) -> bool:
-        return bool(self._done or self._claim or self._moved)
+        return bool(self._done or self._claim or self._moved is not None)
 
     def give_back(self, unstarted: Sequence[str], batch: int) -> None:
         if batch != self.batch:
