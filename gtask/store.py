@@ -74,6 +74,7 @@ class Keys:
         self.owner = prefix + "generatorId"
         self.generator = prefix + "generator"  # hash: term, generated, last
         self.tasks = prefix + "tasks"
+        self.resumed = prefix + "tasks:resumed"  # while it lives, nobody is called dead (beat.lua)
         self.members = prefix + "tasks:members"  # hash: taskId -> JSON of host, pid, heartbeat, nonce
         self.claims = prefix + "tasks:claims"  # hash: taskId -> its last numbered call (claim.lua)
         self.suspects = prefix + "messages:suspects"  # hash: SHA-1 of a message -> deaths (reap.lua)
@@ -255,7 +256,7 @@ class Store:
         NotMember, unless it is to `join`."""
         k = self.keys
         answer = self._run(
-            _BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members), member.task_id, member.record,
+            _BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members, k.resumed), member.task_id, member.record,
             term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join), client="_heart",
         )  # fmt: skip
         if answer[0] < 0:

@@ -1,11 +1,12 @@
 -- Promise: marks a task alive; renews the flag for the generator in its term; else, if it wants the flag,
 -- takes it when it is free. At most one task is told that it generates, and each time with a higher term.
--- A repeat after a lost reply is safe: an owner that does not know its term gets a new one.
--- KEYS flag owner generator tasks members
+-- A repeat after a lost reply is safe: an owner that does not know its term gets a new one. Nobody is called dead
+-- for the time that Redis, or the whole machine, stood still, nor within the 3 heartbeats after it.
+-- KEYS flag owner generator tasks members resumed
 -- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
 -- -> {role, term, flag's remaining ms, {dead ids}, generated, last}; role 0 handler, 1 renewed, 2 elected;
 --    {-1}: this task is not a member (it was reaped, or Redis is a new one)
-local flag, owner, generator, tasks, members = unpack(KEYS)
+local flag, owner, generator, tasks, members, resumed = unpack(KEYS)
 local id, member, term, seconds, heartbeat, want, join = unpack(ARGV)
 want = want == '1'
 
@@ -16,6 +17,10 @@ elseif known ~= member then
   return {-1}
 end
 local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+if join == '0' and redis.call('ZCOUNT', tasks, now - 3 * heartbeat, now) == 0 then
+  redis.call('SET', resumed, '1', 'PX', 3000 * heartbeat)
+end
 redis.call('ZADD', tasks, string.format('%d.%06d', time[1], time[2]), id)
 
 local role, state = 0, fence(flag, owner, generator, id, term)
@@ -35,9 +40,8 @@ if role > 0 then redis.call('SET', owner, id, 'PX', seconds * 1000 - 5) end
 if role == 2 then term = redis.call('HINCRBY', generator, 'term', 1) end
 
 local dead = {}
-local now = time[1] + time[2] / 1000000
-for _, other in ipairs(redis.call('ZRANGEBYSCORE', tasks, '-inf', now - 5 * heartbeat, 'LIMIT', 0, 64)) do
-  dead[#dead + 1] = other
+if redis.call('EXISTS', resumed) == 0 then
+  dead = redis.call('ZRANGEBYSCORE', tasks, '-inf', now - 5 * heartbeat, 'LIMIT', 0, 64)
 end
 local answer = {role, tonumber(term), redis.call('PTTL', flag), dead}
 if role == 2 then
