@@ -1,0 +1,180 @@
+"""`gtask status`: what it says, what it exits with, and that it only reads."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Monitor, Server
+from tests.tasks import PATIENCE, wait_until
+
+JOBS = """
+import os, time
+
+def generate(last):
+    return map(str, range(int(last or 0) + 1, 11))
+
+def handle(message):
+    if message in ("4", "7"):
+        raise ValueError(message)
+    while message == "10" and not os.path.exists("go"):
+        time.sleep(0.01)
+"""
+FIELDS = {"generator", "tasks", "messages", "inflight", "errors", "generated", "processed", "failed", "redelivered"}
+# Commands that change nothing; CLIENT and AUTH concern the connection alone.
+READS = {"time", "get", "pttl", "hgetall", "zrange", "llen", "multi", "exec", "info", "client", "exists", "ping"}
+
+Status = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def status(server: Server, tmp_path: Path) -> Status:
+    """Runs `gtask status`: exit code, stdout, stderr."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("GTASK_")}
+    root = str(Path(__file__).parents[2])
+
+    def status(*arguments: str, url: str = server.url) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "gtask", "status", "--redis", url, *arguments],
+            cwd=tmp_path, env={**clean, "PYTHONPATH": root}, capture_output=True, text=True, timeout=PATIENCE,
+            check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
+
+    return status
+
+
+@pytest.fixture
+def fleet(server: Server, redis, start, tmp_path: Path) -> list:
+    """A generator that has pushed 10 messages, a handler that has handled 9 of them (two failed) and holds one, and
+    one message that another program has pushed."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    options = ("--redis", server.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "0",
+               "--delivery", "at-least-once", "--concurrency", "1", "--heartbeat", "0.5")  # fmt: skip
+    generator = start(*options)
+    wait_until(generator.is_generator, "the generator")
+    handler = start(*options)
+    wait_until(lambda: redis.hget("totals", "processed") == b"9" and not redis.exists("messages"), "nine messages")
+    redis.rpush("messages", "11")
+    return [generator, handler]
+
+
+def test_the_json_form_has_the_fields_of_the_specification_and_the_sum_holds(redis, status: Status, fleet) -> None:
+    generator, handler = fleet
+    code, out, err = status("--json")
+    assert (code, err) == (0, "")
+    assert out.endswith("\n") and out.count("\n") == 1
+    seen = json.loads(out)
+    assert seen.keys() >= FIELDS
+    assert seen.keys() - FIELDS <= {"retried"}, "the sum needs it"
+    assert seen["generator"].keys() == {"taskId", "ttl"}
+    assert seen["generator"]["taskId"] == generator.task_id
+    assert 0 < seen["generator"]["ttl"] <= 1
+    assert [task.keys() for task in seen["tasks"]] == [{"taskId", "host", "pid", "age", "inflight"}] * 2
+    by_id = {task["taskId"]: task for task in seen["tasks"]}
+    for task, inflight in ((generator, 0), (handler, 1)):
+        one = by_id[task.task_id]
+        assert (one["host"], one["pid"], one["inflight"]) == (socket.gethostname(), task.pid, inflight)
+        assert 0 <= one["age"] < 2.5
+    counts = {name: seen[name] for name in FIELDS - {"generator", "tasks"}}
+    assert counts == {
+        "messages": 1, "inflight": 1, "errors": 2, "generated": 10, "processed": 9, "failed": 2, "redelivered": 0,
+    }  # fmt: skip
+    assert seen["generated"] + 1 == seen["messages"] + seen["inflight"] + seen["processed"], "1: another program's"
+
+
+def test_a_person_reads_the_same_and_what_cannot_be_known(redis, status: Status, fleet, tmp_path: Path) -> None:
+    generator, handler = fleet
+    code, out, err = status()
+    assert (code, err) == (0, "")
+    assert re.search(rf"^generator +task {generator.task_id}, its flag lives \d\.\d s more$", out, re.M)
+    for task, inflight in ((generator, 0), (handler, 1)):
+        assert re.search(rf"^ +{task.task_id} +{task.pid} +\d\.\d s +{inflight} +{socket.gethostname()}$", out, re.M)
+    assert re.search(r"^ +10  generated$", out, re.M)
+    assert "generated + retried + 1 = waiting + in flight + processed: other programs pushed these" in out
+    assert redis.lpop("messages") == b"11"
+    assert "the sum holds: generated + retried = waiting + in flight + processed" in status()[1]
+
+
+def test_the_sum_holds_too_when_failed_messages_were_retried_and_the_dead_s_came_back(
+    redis, status: Status, fleet
+) -> None:
+    redis.lpop("messages")
+    seen = json.loads(status("--json")[1])
+    fleet[1].kill()
+    wait_until(lambda: redis.llen("messages") == 1, "the dead one's message")
+    redis.rpush("errors", "another program's")
+    subprocess.run(
+        [sys.executable, "-m", "gtask", "retryErrors", "--redis", f"unix://{redis.connection_pool.connection_kwargs['path']}"],
+        check=True, capture_output=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    after = json.loads(status("--json")[1])
+    assert [task["taskId"] for task in after["tasks"]] == [fleet[0].task_id], "the dead one is not shown"
+    assert after["inflight"] == 0
+    assert after["redelivered"] == 1
+    assert after["errors"] == 0
+    assert after["messages"] == 4
+    assert after["generated"] + after["retried"] == after["messages"] + after["processed"]
+    assert after["processed"] == seen["processed"]
+
+
+def test_nobody_generates_is_exit_1(status: Status) -> None:
+    code, out, err = status("--json")
+    assert (code, err) == (1, "")
+    assert json.loads(out)["generator"] is None
+    code, out, err = status()
+    assert (code, err) == (1, "")
+    assert "nobody holds the flag" in out
+
+
+def test_another_program_that_holds_the_flag_has_no_id(redis, status: Status) -> None:
+    redis.set("generatorIsActive", 1, ex=20)
+    code, out, _ = status("--json")
+    assert code == 0
+    generator = json.loads(out)["generator"]
+    assert generator["taskId"] is None
+    assert 0 < generator["ttl"] <= 20
+    redis.set("generatorId", 5, ex=20)  # of a gtask whose flag was overwritten
+    assert json.loads(status("--json")[1])["generator"]["taskId"] is None
+    assert "another program, its flag lives" in status()[1]
+    redis.persist("generatorIsActive")
+    code, out, _ = status("--json")
+    assert (code, json.loads(out)["generator"]) == (0, {"taskId": None, "ttl": None})
+    assert "for ever" in status()[1]
+
+
+def test_it_only_reads(server: Server, redis, status: Status, fleet) -> None:
+    fleet[1].kill()
+    fleet[0].kill()
+    before = {key: redis.dump(key) for key in redis.keys("*") if key not in (b"generatorIsActive", b"generatorId")}
+    monitor = Monitor(server.socket)
+    status("--json")
+    status()
+    redis.ping()
+    wait_until(lambda: monitor.of("PING"), "the end of the history")
+    monitor.close()
+    commands = {executed.words[0].lower() for executed in monitor.history}
+    assert "hgetall" in commands
+    assert commands <= READS
+    assert {key: redis.dump(key) for key in before} == before
+
+
+def test_it_looks_into_its_namespace_only(redis, status: Status) -> None:
+    redis.set("other:generatorIsActive", 1, ex=20)
+    redis.rpush("other:messages", "a", "b")
+    assert status("--json")[0] == 1
+    code, out, _ = status("--json", "--namespace", "other")
+    assert (code, json.loads(out)["messages"]) == (0, 2)
+
+
+def test_without_redis_it_is_one_line_and_69(tmp_path: Path, status: Status) -> None:
+    code, out, err = status("--json", url=f"unix://{tmp_path}/nobody")
+    assert (code, out) == (69, "")
+    assert err.count("\n") == 1
+    assert f"no Redis at unix://{tmp_path}/nobody" in err
