@@ -29,6 +29,8 @@ slowly = %r
 log = os.open(f"handled.{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 def generate(last):
+    while not os.path.exists("go"):
+        time.sleep(0.01)
     return map(str, range(int(last or 0) + 1, %d + 1))
 
 def handle(message):
@@ -62,6 +64,12 @@ class Fleet:
         )  # fmt: skip
         self.tasks.append(task)
         return task
+
+    def go(self) -> None:
+        """Generation begins, as soon as all tasks have an id."""
+        for task in self.tasks:
+            assert task.task_id
+        (self._folder / "go").touch()
 
     def processed(self) -> int:
         return int(self._redis.hget("totals", "processed") or 0)
@@ -136,6 +144,7 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(fleet: F
     began = time.monotonic()
     for _ in range(5):
         fleet.start("--max-backlog", "2000")
+    fleet.go()
     stopped: list[tuple[TaskProcess, list[int], float]] = []
     reaped: list[TaskProcess] = []
     stop_times: list[float] = []
@@ -208,6 +217,7 @@ def test_without_faults_each_message_is_handled_once_by_four_handlers(fleet: Fle
     fleet.write_jobs(messages)
     for _ in range(5):
         fleet.start()
+    fleet.go()
     wait_until(lambda: fleet.done(messages), "the end of the work", timeout=90)
     fleet.end()
     handled = fleet.handled()
@@ -224,6 +234,7 @@ def test_one_handler_that_handles_one_at_a_time_keeps_the_order(fleet: Fleet, tm
     generator = fleet.start(delivery=delivery)
     wait_until(generator.is_generator, "the generator")
     handler = fleet.start("--concurrency", "1", delivery=delivery)
+    fleet.go()
     log = tmp_path / f"handled.{handler.pid}"
     wait_until(lambda: log.exists() and log.read_text().count("\n") >= messages, "the end of the work", timeout=90)
     fleet.end()
