@@ -1,4 +1,4 @@
-"""`python -m benchmarks docs`: writes what the runs in a folder printed into docs/, between markers, and draws the plots.
+"""`python -m benchmarks docs`: writes what the runs in a folder printed into docs/, between markers; draws the plots.
 
 A marker is `<!-- COMMAND TABLE -->`; what stands between it and `<!-- end -->` is replaced.
 """

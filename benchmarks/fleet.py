@@ -106,7 +106,7 @@ def commands(server: Server, window: float) -> tuple[float, float]:
 
 def main(binary: str | None, folder: Path | None, quick: bool) -> None:
     """Measures and prints all of it."""
-    window, sizes = (5, (10, 100)) if quick else (20, (10, 100, 1000))
+    window, sizes = (5, (10, 100)) if quick else (10, (10, 100, 1000))
     costs = []
     with machine.server(binary) as server:
         report = Report("fleet", machine.describe(server.name))

@@ -229,7 +229,7 @@ def main(binary: str | None, folder: Path | None, quick: bool) -> None:
         os.sched_setaffinity(0, machine.CORES)
         with machine.server(binary) as server:
             free = measure(server, drains(many), min(rounds, 3), None)
-            free |= measure(server, peer_cases(found), min(rounds, 3), None)
+            free |= measure(server, peer_cases(found), min(rounds, 2), None)
             show_backlog(report, "free", "the scheduler decides where they run", free)
             free_pushed = measure(server, pushes(many // 2), min(rounds, 3), None)
             show_pushes(report, "free", "the scheduler decides where they run", free_pushed)
