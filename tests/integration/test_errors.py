@@ -299,6 +299,21 @@ def test_a_signal_ends_it_at_once_and_quietly(redis, read, number: int) -> None:
     assert set(printed(first + out)) | set(left(redis)) == set(messages)
 
 
+def test_a_reader_that_another_one_has_taken_over_from_removes_nothing_more(redis, read) -> None:
+    messages = fill(redis, 20_000)
+    reader = read()
+    first = os.read(reader.process.stdout.fileno(), 100)
+    wait_until(lambda: redis.llen("errors") < len(messages), "a batch is taken")
+    redis.set("errors:reader", "another one")  # as after a standstill of more than its life
+    remain = left(redis)
+    code, out, err = reader.finish()
+    assert code == 69
+    assert re.fullmatch(r"gtask: another getErrors has taken over[^\n]*run it again\n", err), err
+    assert len(remain) - redis.llen("errors") <= BATCH, "it had asked for one batch at most before"
+    assert set(printed(first + out)) | set(left(redis)) == set(messages)
+    assert redis.get("errors:reader") == b"another one"
+
+
 def test_redis_lost_on_the_way_is_one_line_and_69(new_server) -> None:
     server = new_server()
     with server.client() as client:

@@ -70,6 +70,27 @@ def test_a_generator_gives_the_flag_up_and_sends_its_last_total(server, redis, s
     assert task.reports()[-1] == {"msg": "generated", "total": count}
 
 
+def test_while_a_generator_finishes_what_it_has_in_hand_another_one_generates(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(GATE)
+    options = ["--redis", server.url, "--interval", "20", "--heartbeat", "5", "--handle", "job:handle"]
+    hold_flag(redis)
+    redis.rpush("messages", "in hand")
+    first = start(*options)
+    wait_until((tmp_path / "started in hand").exists)
+    redis.delete("generatorIsActive")
+    wait_until(first.is_generator)
+    second = start(*options, "--concurrency", "1")
+    assert second.task_id == 2
+    began = time.monotonic()
+    first.send(signal.SIGTERM)
+    wait_until(second.is_generator)
+    assert time.monotonic() - began < 4, "the flag would have lived up to 10 s"
+    assert first.process.poll() is None
+    (tmp_path / "go").touch()
+    assert first.wait() == 0
+    assert first.reports()[-1] == {"msg": "processed", "total": 1, "errors": 0}
+
+
 def test_messages_that_were_not_started_return_to_the_head_in_their_old_order(server, redis, start, tmp_path) -> None:
     # Fast messages make the task take many at once; the first slow one ends the task while others are in hand.
     (tmp_path / "job.py").write_text(

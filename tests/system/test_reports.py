@@ -100,14 +100,13 @@ def test_totals_that_have_not_changed_are_not_sent(server, redis, start) -> None
 # -- what the user's code prints
 
 
-def test_what_the_user_s_code_and_its_children_print_goes_to_stderr(server, redis, start, tmp_path) -> None:
+def test_what_the_user_s_code_prints_goes_to_stderr_at_once(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(
-        "import os, subprocess, sys\n"
+        "import os, sys\n"
         "print('while imported')\n"
         "def handle(message):\n"
         "    print('printed', message)\n"
         "    os.write(1, b'written\\n')\n"
-        "    subprocess.run(['echo', 'by a child'], check=True)\n"
         "    sys.stdout.write('without an end')\n"
         "def generate(last):\n"
         "    print('generating')\n"
@@ -115,16 +114,33 @@ def test_what_the_user_s_code_and_its_children_print_goes_to_stderr(server, redi
     )
     options = ["--redis", server.url, "--handle", "job:handle", "--generate", "job:generate", "--interval", "0"]
     generator = start(*options)
-    wait_until(lambda: "generating" in generator.stderr)
+    wait_until(lambda: "generating\n" in generator.stderr)
     handler = start(*options)
     wait_until(lambda: handler.total("processed") == 1)
-    wait_until(lambda: "printed m\n" in handler.stderr, "a line is not kept in a buffer")
+    wait_until(lambda: "printed m\n" in handler.stderr, "a line that is not kept in a buffer")
     for task in (generator, handler):
         task.send(signal.SIGTERM)
         assert task.wait() == 0
         assert all(LINES.fullmatch(line) for line in task.lines), task.lines
-    for word in ("while imported", "printed m", "written", "by a child", "without an end"):
+    for word in ("while imported", "printed m", "written", "without an end"):
         assert word in handler.stderr
+
+
+def test_what_child_processes_of_the_user_s_code_print_goes_to_stderr(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(
+        "import os, subprocess\n"
+        "def handle(message):\n"
+        "    subprocess.run(['echo', 'by a child'], check=True)\n"
+        "    os.system('echo by a shell')\n"
+    )
+    redis.set("generatorIsActive", 1)
+    redis.rpush("messages", "m")
+    task = start("--redis", server.url, "--handle", "job:handle")
+    wait_until(lambda: task.total("processed") == 1)
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert all(LINES.fullmatch(line) for line in task.lines), task.lines
+    assert "by a child\n" in task.stderr and "by a shell\n" in task.stderr
 
 
 def test_on_a_terminal_nothing_is_on_stdout_and_people_read_log_lines(server, redis, start) -> None:
