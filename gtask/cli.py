@@ -222,18 +222,22 @@ def load(option: str, spec: str) -> Callable[..., Any]:
 
 
 def end_at_signals(end: Callable[[], None]) -> None:
-    """INT and TERM begin the graceful end; a second one ends at once."""
-    seen = 0
+    """INT and TERM begin the graceful end; a second one ends at once.
 
-    def on_signal(number: int) -> None:
+    Python's own handlers, not gevent's: those wait for their turn, and a handle that computes for ever gives none.
+    """
+    seen = 0
+    loop = gevent.get_hub().loop
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal seen
         seen += 1
         if seen > 1:
             os._exit(EXIT_SIGNAL_BASE + number)
-        end()
+        loop.run_callback_threadsafe(end)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        gevent.signal_handler(number, on_signal, number)
+        signal.signal(number, on_signal)
 
 
 def end_at_once_at_signals() -> None:

@@ -95,11 +95,11 @@ class Reporter:
 class Writer:
     """Sends a reporter's reports to a file descriptor until it is told to stop."""
 
-    def __init__(self, reporter: Reporter, fd: int, on_reader_gone: Callable[[], None]) -> None:
-        """`on_reader_gone` is called once, when nobody reads the output any more."""
+    def __init__(self, reporter: Reporter, fd: int, on_failure: Callable[[OSError], None]) -> None:
+        """`on_failure` is called once, when the output cannot be written any more."""
         self._reporter = reporter
         self._fd = fd
-        self._on_reader_gone = on_reader_gone
+        self._on_failure = on_failure
         self._stopping = Event()
 
     def run(self) -> None:
@@ -117,8 +117,8 @@ class Writer:
                 if _nobody_reads(self._fd):
                     raise BrokenPipeError
             self._send(self._reporter.due(totals=True, final=True))
-        except OSError:  # EPIPE, or a terminal that is gone
-            self._on_reader_gone()
+        except OSError as error:
+            self._on_failure(error)
 
     def stop(self) -> None:
         """Makes `run` send the last totals and return."""

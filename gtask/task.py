@@ -13,7 +13,7 @@ from gevent.event import Event
 from gtask.config import Config
 from gtask.delivery import AtLeastOnce, AtMostOnce
 from gtask.election import Election, Term
-from gtask.exceptions import EXIT_OK, EXIT_READER_GONE, EXIT_SOFTWARE, GtaskError, Trouble
+from gtask.exceptions import EXIT_OK, EXIT_OUTPUT, EXIT_READER_GONE, EXIT_SOFTWARE, GtaskError, Trouble
 from gtask.generator import Generate, Generator
 from gtask.handler import Handle, Handler
 from gtask.membership import Membership
@@ -47,7 +47,7 @@ class Task:
         self._speaks_to_people = report_fd is None
         self._totals = Totals()
         self._reporter = Reporter(self._totals)
-        self._writer = Writer(self._reporter, report_fd, self._reader_gone) if report_fd is not None else None
+        self._writer = Writer(self._reporter, report_fd, self._cannot_report) if report_fd is not None else None
         self._expired = Event()  # the time for a graceful end is over
         self._ended = Event()
         self._code = EXIT_OK
@@ -193,9 +193,13 @@ class Task:
         level = logging.INFO if self._speaks_to_people else logging.DEBUG  # a monitor has its reports
         log.log(level, "task %d %s", self._membership.member.task_id, what)
 
-    def _reader_gone(self) -> None:
-        log.warning("nobody reads the reports any more; ending")
-        self.end(EXIT_READER_GONE)
+    def _cannot_report(self, error: OSError) -> None:
+        if isinstance(error, BrokenPipeError):
+            log.warning("nobody reads the reports any more; ending")
+            self.end(EXIT_READER_GONE)
+        else:
+            log.error("cannot write the reports: %s; ending", error.strerror)
+            self.end(EXIT_OUTPUT)
 
     def _spawn(self, name: str, work: Callable[[], None]) -> gevent.Greenlet:
         """Starts a greenlet whose failure ends the task: none dies unseen."""

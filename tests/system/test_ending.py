@@ -143,6 +143,23 @@ def test_a_second_signal_ends_at_once(server, redis, start, tmp_path, number) ->
 
 
 @ONE_SERVER
+def test_a_second_signal_ends_a_task_whose_handler_computes_for_ever(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(
+        "import pathlib\ndef handle(message):\n    pathlib.Path('started').touch()\n    while True: pass\n"
+    )
+    hold_flag(redis)
+    redis.rpush("messages", "endless")
+    task = start("--redis", server.url, "--handle", "job:handle")
+    wait_until((tmp_path / "started").exists)
+    task.send(signal.SIGTERM)
+    time.sleep(0.2)  # nobody can see that the first one has come; two at once would be one
+    began = time.monotonic()
+    task.send(signal.SIGTERM)
+    assert task.wait() == 143
+    assert time.monotonic() - began < 2
+
+
+@ONE_SERVER
 @pytest.mark.parametrize("role", ["handler", "generator"])
 def test_an_idle_task_ends_at_once(server, redis, start, role: str) -> None:
     took = []

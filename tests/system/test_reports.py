@@ -221,3 +221,13 @@ def test_a_task_whose_reader_is_gone_ends_gracefully(server, redis, start, inter
     assert not redis.exists("generatorIsActive", "generatorId", "tasks")
     [line] = task.stderr.splitlines()
     assert "nobody reads the reports any more" in line
+
+
+@ONE_SERVER
+def test_a_task_that_cannot_write_its_reports_ends_gracefully_and_says_why(server, redis, start) -> None:
+    with open("/dev/full", "wb") as full:
+        task = start("--redis", server.url, "--interval", "5", stdout=full)
+    assert task.wait() == 74
+    assert not redis.exists("generatorIsActive", "generatorId", "tasks")
+    [line] = task.stderr.splitlines()
+    assert "cannot write the reports: No space left on device" in line
