@@ -93,12 +93,14 @@ class Handler:
         self._taking.clear()
         self._not_taking.set()
         # The command that waits may not have reached Redis yet, so one call may come too early.
-        while self._waiting and not self._taking.is_set() and monotonic() < deadline:
+        while self._waiting and not self._taking.is_set():
             try:
                 self._unblock()
             except Trouble as trouble:
                 log.debug("cannot end the wait early: %s", trouble)
             gevent.sleep(0.02)
+            if monotonic() >= deadline:
+                break
 
     def rejoined(self, task_id: int) -> None:
         """The task has a new id; what is in hand may belong to the queue again."""

@@ -27,10 +27,14 @@ from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
     MovedError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
@@ -43,9 +47,11 @@ DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes 
 CONNECT_TIMEOUT = 3.0
 COMMAND_TIMEOUT = 5.0
 
-# Errors that pass by themselves: a failover, a full or loading server, a script that runs too long.
+# Errors that pass by themselves: a failover, a full or loading server, a script that runs too long. redis-py takes the
+# first word out of the text of those for which it has a class, but not where a script's error quotes them.
 _PASSING = ("LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOPERM",
             "NOAUTH")  # fmt: skip
+_PASSING_CLASSES = (OutOfMemoryError, ClusterDownError, TryAgainError, NoPermissionError)
 _NOT_THE_PRIMARY = ("READONLY", "UNBLOCKED")
 # Taken from a URL's query they would undo the choices above.
 _NOT_FROM_URL = {"retry", "retry_on_timeout", "retry_on_error", "socket_timeout", "socket_connect_timeout", "protocol",
@@ -215,9 +221,9 @@ class Store:
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             raise Trouble(_reason(error)) from error
         except ResponseError as error:
-            if any(word in str(error) for word in _NOT_THE_PRIMARY):
+            if isinstance(error, ReadOnlyError) or any(word in str(error) for word in _NOT_THE_PRIMARY):
                 self._drop(name)
-            elif not any(word in str(error) for word in _PASSING) and not isinstance(error, NoPermissionError):
+            elif not any(word in str(error) for word in _PASSING) and not isinstance(error, _PASSING_CLASSES):
                 hint = "does another program use these keys? see --namespace"
                 raise WrongType(f"Redis: {_reason(error)}; {hint}") from error
             raise Trouble(_reason(error)) from error

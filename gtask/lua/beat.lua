@@ -18,7 +18,10 @@ elseif known ~= member then
 end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-if join == '0' and redis.call('ZCOUNT', tasks, now - 3 * heartbeat, now) == 0 then
+local still = redis.call('ZCOUNT', tasks, now - 3 * heartbeat, now) == 0
+-- A full Redis (maxmemory) refuses a script whose first write may take memory; this one takes next to none.
+redis.call('ZREM', tasks, id)
+if join == '0' and still then
   redis.call('SET', resumed, '1', 'PX', 3000 * heartbeat)
 end
 redis.call('ZADD', tasks, string.format('%d.%06d', time[1], time[2]), id)

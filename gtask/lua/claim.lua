@@ -37,13 +37,10 @@ local function clear(message)
   if suspected then redis.call('HDEL', suspects, redis.sha1hex(message)) end
 end
 
--- Acknowledge. What may be refused (`errors` is another program's) comes before anything is forgotten.
-if failed > 0 then
-  for i = 8, 7 + failed, 1000 do
-    redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 7 + failed)))
-  end
-  redis.call('HINCRBY', totals, 'errors', failed)
-end
+-- Acknowledge. Where another program keeps something else in `errors`, this ends here, before anything is forgotten.
+if failed > 0 then redis.call('LLEN', errors) end
+-- A full Redis (maxmemory) refuses a script whose first write may take memory; this one makes room.
+redis.call('HDEL', claims, id)
 local finished = 0
 if whole and held > 0 then
   if suspected then
@@ -55,6 +52,12 @@ end
 for i = 8 + failed, #ARGV do
   finished = finished + redis.call('LREM', inflight, 1, ARGV[i])
   clear(ARGV[i])
+end
+if failed > 0 then
+  for i = 8, 7 + failed, 1000 do
+    redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 7 + failed)))
+  end
+  redis.call('HINCRBY', totals, 'errors', failed)
 end
 if finished > 0 then redis.call('HINCRBY', totals, 'processed', finished) end
 held = held - finished

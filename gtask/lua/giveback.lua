@@ -14,6 +14,8 @@ if last then
   if tonumber(s) < seq - 1 and not leave then return false end
 end
 if count > held then return false end
+-- A full Redis (maxmemory) refuses a script whose first write may take memory; what follows takes none.
+redis.call('HDEL', claims, id)
 for i = #ARGV, 6, -1 do redis.call('LPUSH', messages, ARGV[i]) end
 local back = redis.call('LLEN', inflight)
 if not leave then back = back - held + count end
@@ -21,7 +23,6 @@ for i = 1, back do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
 if leave then
   redis.call('ZREM', tasks, id)
   redis.call('HDEL', members, id)
-  redis.call('HDEL', claims, id)
 else
   redis.call('HSET', claims, id, string.format('%d 0 0 %d', seq, held - count))
 end

@@ -27,6 +27,8 @@ end
 if held == 1 then
   if redis.call('LINDEX', inflight, 0) ~= message then return {-2, 0} end
 end
+-- A full Redis (maxmemory) refuses a script whose first write may take memory; this one takes next to none.
+redis.call('HDEL', members, id)
 for i = held + 1, length do back() end
 if held == 1 then
   local hash = redis.sha1hex(message)
@@ -48,8 +50,6 @@ end
 redis.call('DEL', inflight)
 if moved > 0 then redis.call('HINCRBY', totals, 'redelivered', moved) end
 if redis.call('EXISTS', suspects) == 1 then redis.call('EXPIRE', suspects, 86400) end
-
-redis.call('HDEL', members, id)
 local since = not member and last and tonumber(string.match(last, '^0 (%d+) 0 0$'))
 if member then
   redis.call('HSET', claims, id, string.format('0 %d 0 0', now))

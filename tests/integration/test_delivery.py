@@ -58,11 +58,10 @@ class Hands:
         return self.membership.member.task_id
 
     def insist(self, call: Callable[[], Any]) -> Any:
-        while True:
-            try:
-                return call()
-            except Trouble:
-                continue
+        try:
+            return call()
+        except Trouble:
+            return call()
 
     def take(self, want: int) -> list[str]:
         got = self.insist(lambda: self.delivery.take(want))
@@ -234,3 +233,47 @@ def test_a_list_that_was_emptied_by_hand_holds_up_no_reaper(redis, hands) -> Non
     redis.delete(f"inflight:{task.id}")
     task.die(redis)
     assert texts(redis, "messages") == ["b"]
+
+
+def test_a_full_redis_refuses_new_messages_only(redis, hands) -> None:
+    """Work that is there can be finished, which is what makes room."""
+    redis.rpush("messages", *"abcdefg")
+    task, dead = hands(AtLeastOnce), hands(AtLeastOnce)
+    term = task.store.beat(task.membership.member, want=True).term
+    dead.take(1)
+    task.take(4)
+    redis.config_set("maxmemory", "1")
+    try:
+        assert task.store.beat(task.membership.member, term=term, want=True).renewed
+        with pytest.raises(Trouble, match="maxmemory"):
+            task.store.push(task.membership.member, term, 0, [b"new"])
+        task.finish("b", fail=True)
+        task.finish("c")
+        assert task.take(1) == ["f"]
+        task.give_back()
+        redis.execute_command("ZREM", "tasks", dead.id)
+        recover(task.store, dead.id)
+        assert texts(redis, "messages") == list("adefg")
+        task.finish(*task.hand)
+        assert task.take(1) == ["a"]
+        task.leave()
+    finally:
+        redis.config_set("maxmemory", "0")
+    assert failed(redis) == ["b"]
+    assert texts(redis, "messages") == list("adefg")
+    assert redis.keys("inflight:*") == []
+    assert redis.hgetall("totals") == {b"processed": b"2", b"errors": b"1", b"redelivered": b"1"}
+
+
+def test_a_server_that_is_no_primary_any_more_is_trouble_and_no_end(new_server) -> None:
+    server = new_server()
+    with server.client() as redis:
+        redis.rpush("messages", "a")
+        task = Hands(server, AtLeastOnce)
+        redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+        for call in (lambda: task.delivery.take(1), lambda: task.store.beat(task.membership.member)):
+            with pytest.raises(Trouble):
+                call()
+        redis.execute_command("REPLICAOF", "NO", "ONE")
+        assert task.take(1) == ["a"]
+        task.store.close()
