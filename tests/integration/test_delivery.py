@@ -265,6 +265,22 @@ def test_a_full_redis_refuses_new_messages_only(redis, hands) -> None:
     assert redis.hgetall("totals") == {b"processed": b"2", b"errors": b"1", b"redelivered": b"1"}
 
 
+def test_a_full_redis_holds_up_no_at_most_once_handler_that_has_a_failure(redis, hands) -> None:
+    redis.rpush("messages", *"abcd")
+    task = hands(AtMostOnce)
+    task.take(2)
+    redis.config_set("maxmemory", "1")
+    try:
+        task.finish("a", fail=True)
+        assert task.take(2) == ["c", "d"]
+        task.give_back()
+        task.leave()
+    finally:
+        redis.config_set("maxmemory", "0")
+    assert failed(redis) == ["a"]
+    assert texts(redis, "messages") == list("bcd")
+
+
 def test_a_server_that_is_no_primary_any_more_is_trouble_and_no_end(new_server) -> None:
     server = new_server()
     with server.client() as redis:
