@@ -1,4 +1,4 @@
-"""What dead, paused and busy tasks had in their hands (at-least-once delivery): real processes, T = 0.5 s."""
+"""What dead, paused and busy tasks had in their hands (at-least-once delivery): real processes."""
 
 import json
 import signal
@@ -13,7 +13,7 @@ import pytest
 from tests.servers import Server
 from tests.tasks import TaskProcess, wait_until
 
-T = 0.5
+T = 0.5  # the heartbeat in seconds
 
 # A message is a word that says what its handler does; each line of the log is "begins|handled message pid time".
 JOBS = """
@@ -52,12 +52,13 @@ class Jobs:
         self._server = server
         self._start = start
         self._folder = folder
+        self.heartbeat = T
         (folder / "jobs.py").write_text(JOBS)
 
     def start(self, *options: str) -> TaskProcess:
         task = self._start(
             "--redis", self._server.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--delivery",
-            "at-least-once", "--heartbeat", str(T), *options,
+            "at-least-once", "--heartbeat", str(self.heartbeat), *options,
         )  # fmt: skip
         assert task.task_id
         return task
@@ -104,6 +105,7 @@ def stop(task: TaskProcess) -> None:
 
 
 def test_a_message_is_back_at_most_7T_after_its_holder_was_killed(redis, jobs: Jobs) -> None:
+    jobs.heartbeat = 1  # twice T: what a busy machine adds counts less
     jobs.generator()
     holder = jobs.start()
     redis.rpush("messages", "held:1", "held:2", "held:3")
@@ -112,8 +114,8 @@ def test_a_message_is_back_at_most_7T_after_its_holder_was_killed(redis, jobs: J
     killed = time.monotonic()
     wait_until(lambda: redis.llen("messages") == 3, "the messages to come back")
     seconds = time.monotonic() - killed
-    print(f"\nback after {seconds / T:.1f} T")
-    assert seconds <= 7 * T
+    print(f"\nback after {seconds / jobs.heartbeat:.1f} T")
+    assert seconds <= 7 * jobs.heartbeat
     assert redis.lrange("messages", 0, -1) == [b"held:1", b"held:2", b"held:3"]
     assert not redis.exists(f"inflight:{holder.task_id}")
 
