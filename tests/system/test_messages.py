@@ -118,10 +118,12 @@ def test_as_many_messages_as_were_allowed_are_handled_at_once(server, redis, sta
     (tmp_path / "job.py").write_text(COUNTING)
     hold_flag(redis)
     redis.rpush("messages", *range(50))
-    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", concurrency)
-    wait_until(lambda: len(started(tmp_path)) == int(concurrency), "all are at work")
     with server.monitor() as monitor:
-        wait_until(lambda: len(monitor.of("SET", "generatorIsActive", "1", "NX")) >= 2, "it goes on beating")
+        task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", concurrency)
+        wait_until(lambda: len(started(tmp_path)) == int(concurrency), "all are at work")
+        beats = len(monitor.of("SET", "generatorIsActive", "1", "NX"))
+        wait_until(lambda: len(monitor.of("SET", "generatorIsActive", "1", "NX")) >= beats + 2, "two heartbeats")
+        assert not monitor.of("LPUSH"), "it had taken more, and gave them back"
     assert redis.llen("messages") == 50 - int(concurrency), "a task holds no more than it can start"
     (tmp_path / "go").touch()
     wait_until(lambda: task.total("processed") == 50)

@@ -215,7 +215,8 @@ def test_a_task_whose_reader_is_gone_ends_gracefully(server, redis, start, inter
     os.close(writing)
     with open(reading, "rb") as reader:
         assert b"createdTaskId" in reader.readline()
-        wait_until(lambda: redis.llen("messages") >= 1, "it generates")
+        assert b"switchedToGenerator" in reader.readline()
+        assert b"generated" in reader.readline()
         assert task.process.poll() is None
     assert task.wait() == 141
     assert not redis.exists("generatorIsActive", "generatorId", "tasks")
