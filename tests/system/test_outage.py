@@ -29,6 +29,14 @@ def test_no_redis_at_the_start_is_one_line_with_address_reason_and_what_to_do(st
     assert "start one, or name another with --redis or GTASK_REDIS" in line
 
 
+@pytest.mark.parametrize("url", ["redis://:secret@127.0.0.1:{}/0", "redis://127.0.0.1:{}/0?password=secret"])
+def test_a_password_is_not_shown(start, unused_port, url: str) -> None:
+    task = start("--redis", url.format(unused_port))
+    assert task.wait() == 69
+    assert f"127.0.0.1:{unused_port}/0: " in task.stderr
+    assert "secret" not in task.stderr
+
+
 def test_a_socket_that_does_not_exist_is_named(start, tmp_path) -> None:
     task = start("--redis", f"unix://{tmp_path}/none.sock")
     assert task.wait() == 69

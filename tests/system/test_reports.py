@@ -113,9 +113,10 @@ def test_what_the_user_s_code_prints_goes_to_stderr_at_once(server, redis, start
         "    yield 'm'\n"
     )
     options = ["--redis", server.url, "--handle", "job:handle", "--generate", "job:generate", "--interval", "0"]
-    generator = start(*options)
+    env = {"PYTHONUNBUFFERED": ""}  # where it is set nothing is ever kept in a buffer
+    generator = start(*options, env=env)
     wait_until(lambda: "generating\n" in generator.stderr)
-    handler = start(*options)
+    handler = start(*options, env=env)
     wait_until(lambda: handler.total("processed") == 1)
     wait_until(lambda: "printed m\n" in handler.stderr, "a line that is not kept in a buffer")
     for task in (generator, handler):
