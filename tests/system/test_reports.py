@@ -119,7 +119,7 @@ def test_what_the_user_s_code_prints_goes_to_stderr_at_once(server, redis, start
     handler = start(*options, env=env)
     wait_until(lambda: handler.total("processed") == 1)
     wait_until(lambda: "printed m\n" in handler.stderr, "a line that is not kept in a buffer")
-    for task in (generator, handler):
+    for task in (handler, generator):
         task.send(signal.SIGTERM)
         assert task.wait() == 0
         assert all(LINES.fullmatch(line) for line in task.lines), task.lines
