@@ -108,6 +108,7 @@ class Server:
         self.child = Child([binary, *settings.split(), "--save", ""], core=core)
         self.pid = self.child.pid
         self.client = redis.Redis(unix_socket_path=self.socket, socket_timeout=120, single_connection_client=False)
+        self.shelf = redis.Redis(unix_socket_path=self.socket, db=1, socket_timeout=120)
         wait_until(self._answers, self.child)
         info = self.client.info("server")
         self.name = f"{'Valkey' if 'valkey_version' in info else 'Redis'} "
@@ -129,6 +130,7 @@ def server(binary: str | None = None, core: int | None = None) -> Iterator[Serve
             yield started
         finally:
             started.client.close()
+            started.shelf.close()
             started.child.kill()
 
 
