@@ -45,6 +45,7 @@ class Run:
     client: float
     server: float
     late: list[float]
+    held_up: int  # how often this program could not look for beats
 
 
 class Beats:
@@ -59,6 +60,7 @@ class Beats:
         self._client = server.client
         self._last: dict[bytes, float] = {}
         self._looked = 0.0
+        self.held_up = 0
         self.late: list[float] = []  # by how many seconds a beat came later than one heartbeat after the one before
 
     def look(self) -> None:
@@ -66,6 +68,7 @@ class Beats:
         scores = self._client.zrange("tasks", 0, -1, withscores=True)
         now = time.monotonic()
         if now - self._looked > HEARTBEAT / 2:
+            self.held_up += self._looked > 0
             self._last.clear()
         self._looked = now
         for task, score in scores:
@@ -103,7 +106,7 @@ def run(server: Server, case: Case, core: int | None) -> Run:
     seconds = last["at"] - first["at"]
     millions = case.messages / 1e6
     used = [(last[side] - first[side]) / millions for side in ("client", "server")]
-    return Run(case.messages / seconds, *used, beats.late)
+    return Run(case.messages / seconds, *used, beats.late, beats.held_up)
 
 
 def fill(server: Server, messages: int) -> None:
@@ -248,9 +251,11 @@ def main(binary: str | None, folder: Path | None, quick: bool) -> None:
         report.data["late"] = worst[:20]
         report.table(
             "beats", "The heartbeat while it is busy: how much later than T after the one before",
-            ["heartbeats seen", "median, ms", "largest, ms"],
-            [[str(len(late)), figure(1000 * median(late)), figure(1000 * max(late))]] if late else [],
-            "From the tasks' scores in Redis (the server's clock at each beat), over all gtask runs above.",
+            ["heartbeats seen", "median, ms", "largest, ms", "times that nobody looked"],
+            [[str(len(late)), figure(1000 * median(late)), figure(1000 * max(late)),
+              str(sum(r.held_up for _, each in everything for r in each))]] if late else [],
+            "From the tasks' scores in Redis (the server's clock at each beat), over all gtask runs above. When this "
+            "program itself is held up for more than half a heartbeat, it cannot tell and does not count.",
         )  # fmt: skip
         judge(report, pinned, pushed, waiting, late)
         report.finish(folder)
