@@ -1,5 +1,6 @@
 """The command line of the benchmarks."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def main() -> None:
     from importlib import import_module
 
     arguments = docopt(USAGE)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # so that nothing that was started survives
     folder = Path(arguments["--json"]) if arguments["--json"] else None
     if arguments["docs"]:
         import_module("benchmarks.docs").main(folder)
