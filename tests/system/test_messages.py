@@ -184,9 +184,7 @@ def handle(message):
 
 
 @ONE_SERVER
-@pytest.mark.parametrize(
-    ("generate", "interval"), [("heavy", "0"), ("heavy", "10"), ("endless", "0")], ids=str
-)
+@pytest.mark.parametrize(("generate", "interval"), [("heavy", "0"), ("heavy", "10"), ("endless", "0")], ids=str)
 def test_a_busy_generate_does_not_starve_the_heartbeat(server, redis, start, tmp_path, generate, interval) -> None:
     (tmp_path / "job.py").write_text(BUSY)
     with server.monitor() as monitor:
