@@ -74,7 +74,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def run(argv: list[str]) -> int:
-    """Runs one command and returns its exit code (SPEC 6). Errors become one line on stderr."""
+    """Runs one command and returns its exit code. Errors become one line on stderr."""
     closed = ensure_standard_files()
     try:
         arguments = parse(USAGE, argv)

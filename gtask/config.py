@@ -1,4 +1,4 @@
-"""All settings of gtask and their defaults: one place, three spellings (SPEC 4).
+"""All settings of gtask and their defaults: one place, three spellings.
 
 A setting is `--max-backlog` on the command line, `GTASK_MAX_BACKLOG` in the environment and
 `Config.max_backlog` here. The command line beats the environment, the environment these defaults.

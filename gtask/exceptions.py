@@ -1,4 +1,4 @@
-"""The errors that end a program, each with its exit code (SPEC 6) and one line for the user.
+"""The errors that end a program, each with its exit code and one line for the user.
 
 GtaskError
  ├─ UsageError        64  bad option, setting, module or function

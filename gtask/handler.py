@@ -77,7 +77,7 @@ class Handler:
         self._rouse = Semaphore(0)
         self._rousing = False
         self._busy = Event()  # there may be something for `tend`
-        self._change = Event()  # for `finish`: a message was finished, or waiting has ended
+        self._change = Event()  # for `finish`: a worker has ended
 
     # -- what the task tells it
 

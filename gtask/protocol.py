@@ -1,4 +1,4 @@
-"""The reports of a task to its monitor: one JSON object a line, UTF-8, ended by CRLF (SPEC 2).
+"""The reports of a task to its monitor: one JSON object a line, UTF-8, ended by CRLF.
 
 Totals are absolute and only ever grow, so a lost line costs nothing.
 """

@@ -1,4 +1,4 @@
-"""What a task tells its monitor, and when: absolute totals, at most each 500 ms (SPEC 2).
+"""What a task tells its monitor, and when: absolute totals, at most each 500 ms.
 
 The writer is the only one that touches the output. It writes in a native thread, so that a reader that stands
 still holds up nobody: not the heartbeat, not the handlers; totals just grow on and are sent when it reads again.

@@ -7,7 +7,7 @@ from gtask.store import Store
 
 
 def look(store: Store) -> dict[str, Any]:
-    """The status as SPEC 5 names its fields; durations in seconds."""
+    """The status as `--json` prints it; durations in seconds."""
     seen = store.snapshot()
     members = {int(task_id): json.loads(record) for task_id, record in seen["members"].items()}
     tasks = [

@@ -67,7 +67,7 @@ def backoff(failures: int) -> float:
 
 
 class Keys:
-    """Every key, with the namespace before it (SPEC 1.5)."""
+    """Every key, with the namespace before it."""
 
     def __init__(self, namespace: str) -> None:
         prefix = f"{namespace}:" if namespace else ""
