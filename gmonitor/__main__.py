@@ -1,7 +1,10 @@
 """The entry point: what must come before monkey-patching, the patching, and then cli."""
 
 import os
+import signal
 import sys
+
+from gtask.exceptions import EXIT_READER_GONE, EXIT_SIGNAL_BASE
 
 
 def main() -> None:
@@ -28,10 +31,10 @@ def main() -> None:
         code = run(sys.argv[1:], os.environ, guard)
         sys.stdout.flush()
     except KeyboardInterrupt:  # before we listen for it
-        code = 130
+        code = EXIT_SIGNAL_BASE + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        code = 141
+        code = EXIT_READER_GONE
     guard.dismiss()
     sys.exit(code)
 

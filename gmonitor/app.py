@@ -88,6 +88,7 @@ class App:
         self._ending = False
         self._asked = False  # by a person, to end
         self._finished = False
+        self._job_control: list[Any] = []  # handlers of Ctrl-Z and fg, while there is a screen
         self._left: tuple[int, ...] = ()
         self._failure: GtaskError | None = None
         self._first_bad_code = EXIT_OK  # of the tasks, in the order of their ends

@@ -3,6 +3,8 @@
 import gevent
 from gevent import get_hub
 
+SLICE = 0.005  # seconds: nothing runs longer without letting the heartbeat run
+
 
 def breathe() -> None:
     """One turn of the event loop: sockets and timers are looked at, and every other greenlet runs.

@@ -15,7 +15,7 @@ import gevent
 from gevent import GreenletExit
 from gevent.event import Event
 
-from gtask.breath import breathe
+from gtask.breath import SLICE, breathe
 from gtask.election import Term
 from gtask.exceptions import Trouble, UserCodeError
 from gtask.outage import Outage
@@ -24,7 +24,6 @@ from gtask.store import Store
 
 BATCH = 1000  # messages in one push at most
 BATCH_BYTES = 1 << 20  # and about this many bytes
-SLICE = 0.005  # seconds: nothing runs longer without letting the heartbeat run
 QUICK = 0.0002  # seconds: a message that took longer to draw is pushed before the next one is drawn
 LOOKS = (0.002, 0.1)  # seconds between looks at a backlog that is full: first, longest
 

@@ -20,7 +20,7 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore, Semaphore
 
-from gtask.breath import breathe
+from gtask.breath import SLICE, breathe
 from gtask.delivery import Delivery
 from gtask.exceptions import Trouble
 from gtask.outage import Outage
@@ -30,7 +30,6 @@ from gtask.report import Totals
 
 log = logging.getLogger(__name__)
 
-SLICE = 0.005  # seconds: nothing runs longer without letting the heartbeat run
 STALE = 2 * HORIZON  # seconds: what could not be started by then goes back, others may be free
 FAILURES_LOG_INTERVAL = 10.0
 
