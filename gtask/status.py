@@ -68,7 +68,7 @@ def describe(status: dict[str, Any]) -> str:
         f"{status[key]:>12,}  {what}"
         for key, what in (
             ("messages", "wait"), ("inflight", "in flight"), ("errors", "in errors (gtask getErrors)"),
-            ("generated", "generated"), ("processed", "processed at least once"), ("failed", "of these failed"),
+            ("generated", "generated"), ("processed", "processed (at-least-once)"), ("failed", "of these failed"),
             ("redelivered", "redelivered after a task's death"), ("retried", "retried"),
         )
     ]  # fmt: skip
