@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 # For tests in which the kind of server makes no difference and time does.
 ONE_SERVER = pytest.mark.parametrize("running_server", ["valkey"], indirect=True)
@@ -67,7 +69,8 @@ class Server:
 
     def client(self, **options: object) -> redis.Redis:
         """A client that a test looks with (bytes, no retries)."""
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=30, **options)
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=30, **{"retry": once, **options})
 
     def kill(self) -> None:
         """SIGKILL: what was not in its file is gone."""

@@ -117,6 +117,7 @@ def test_an_interval_of_0_generates_as_fast_as_it_can(redis, server, start) -> N
     wait_until(lambda: generated(redis) > 50_000, "50,000 messages", timeout=20)
 
 
+@ONE_SERVER
 def test_a_generator_asks_for_no_messages_any_more(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text("def generate(last): return []\n")
     first = start("--redis", server.url, "--interval", IDLE)
@@ -136,6 +137,7 @@ def test_a_generator_asks_for_no_messages_any_more(server, redis, start, tmp_pat
     assert redis.lrange("messages", 0, -1) == [b"for others"]
 
 
+@ONE_SERVER
 def test_what_a_new_generator_has_in_hand_it_finishes(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(
         "import gevent, pathlib\n"
@@ -258,6 +260,7 @@ def test_ten_stops_and_ten_sigkills_make_no_gap_and_no_repeat(server, redis, sta
 # -- what generate may do
 
 
+@ONE_SERVER
 def test_a_generator_whose_generate_has_ended_stays_generator(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text("def generate(last):\n    return ['a', 'b'] if last is None else ['again']\n")
     with server.monitor() as monitor:

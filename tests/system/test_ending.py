@@ -70,6 +70,7 @@ def test_a_generator_gives_the_flag_up_and_sends_its_last_total(server, redis, s
     assert task.reports()[-1] == {"msg": "generated", "total": count}
 
 
+@ONE_SERVER
 def test_while_a_generator_finishes_what_it_has_in_hand_another_one_generates(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(GATE)
     options = ["--redis", server.url, "--interval", "20", "--heartbeat", "5", "--handle", "job:handle"]
@@ -113,6 +114,7 @@ def test_messages_that_were_not_started_return_to_the_head_in_their_old_order(se
     assert redis.lrange("messages", 0, -1) == slow[handled:]
 
 
+@ONE_SERVER
 def test_what_is_not_finished_within_the_grace_is_given_up(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(GATE)
     hold_flag(redis)
@@ -127,6 +129,7 @@ def test_what_is_not_finished_within_the_grace_is_given_up(server, redis, start,
 
 
 @SIGNALS
+@ONE_SERVER
 def test_a_second_signal_ends_at_once(server, redis, start, tmp_path, number) -> None:
     (tmp_path / "job.py").write_text(GATE)
     hold_flag(redis)

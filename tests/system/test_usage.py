@@ -149,6 +149,7 @@ def test_a_generate_that_breaks_ends_its_task_with_70_and_its_name(
     assert not redis.exists("generatorIsActive"), "the flag is free for others"
 
 
+@ONE_SERVER
 def test_others_take_over_from_a_generate_that_breaks(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(
         "import pathlib\n"
