@@ -6,7 +6,7 @@ Words change its ways: `stubborn` ignores TERM, INT and the end of stdin; `fast`
 `runaway` starts a grandchild in a session of its own; `flood` prints without end; `nasty` prints control
 characters; `long` prints a line without an end; `careful` takes half a second to
 end, unless a second signal comes; `fail` ends with exit 3 and a last word on stderr.
-Each process leaves a file with its pid in FOLDER/pids.
+Each process leaves a file with its pid in FOLDER/pids; FOLDER/signal is the number of the last signal that ended one.
 """
 
 import fcntl
@@ -42,7 +42,8 @@ def next_id() -> int:
     return number
 
 
-def end(*_: object) -> None:
+def end(number: int, _frame: object) -> None:
+    (folder / "signal").write_text(str(number))
     if "careful" in words:
         signal.signal(signal.SIGTERM, at_once)
         signal.signal(signal.SIGINT, at_once)

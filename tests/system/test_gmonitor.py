@@ -70,6 +70,7 @@ def test_the_table_shows_every_task_and_q_ends_them_all(run: Run) -> None:
         text = terminal.wait_for(r"total +[1-9]\d* +[1-9]\d* +\d+")
         assert re.search(r"pid +taskId +killed\? +generator\? +generated +processed +errors +ended", text)
         terminal.wait_for(lambda text: all(re.search(rf"{pid} +\d+ ", text) for pid in run.pids) and len(run.pids) == 3)
+        assert [os.getpgid(pid) for pid in run.pids] == run.pids, "each in a group of its own"
         terminal.press("q")
         assert terminal.wait() == 0
         assert len(run.pids) == 3
@@ -100,6 +101,7 @@ def test_k_ends_only_the_generator_and_another_one_takes_over(run: Run) -> None:
         text = terminal.wait_for(r"▶ +(\d+) +\d+ +yes")
         assert int(re.search(r"▶ +(\d+)", text)[1]) != first  # type: ignore[index]
         assert len(run.left) == 2
+        assert int((run.folder / "signal").read_text()) == signal.SIGINT
         terminal.press("q")
         assert terminal.wait() == 0
         assert run.left == []
@@ -518,6 +520,22 @@ def test_the_embedded_server_ends_with_gmonitor(run: Run, number: int) -> None:
         terminal.process.send_signal(number)
         terminal.wait()
         wait_until(lambda: not alive(server) and not path.parent.exists() and run.left == [])
+
+
+def test_where_a_redis_listens_no_other_one_is_started(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as redis:
+        elsewhere = (
+            f"import gmonitor.embedded; gmonitor.embedded.USUAL = {redis.getsockname()}\n"
+            "from gmonitor.__main__ import main; main()"
+        )
+        process = plain(sys.executable, "-c", elsewhere, *run.command()[len(GMONITOR) :], environ=FREE)
+        wait_until(lambda: len(run.pids) == 3)
+        environ = Path(f"/proc/{run.pids[0]}/environ").read_bytes().split(b"\0")
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert b"GTASK_REDIS=" in environ, "the tasks find it themselves"
+    assert "embedded" not in out
+    assert process.returncode == 0
 
 
 # With gtask itself
