@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ONE_NEW_SERVER
+from tests.servers import ONE_NEW_SERVER, ONE_SERVER
 from tests.tasks import wait_until
 
 COMMANDS = pytest.mark.parametrize("command", [(), ("getErrors",), ("retryErrors",), ("status",)])
@@ -65,6 +65,18 @@ def test_a_wrong_or_missing_password_is_77_and_not_shown(new_server, start, comm
     assert re.match(rf"gtask: Redis at redis://\S*127\.0\.0\.1:{server.port}/0 refuses: ", line)
     assert "wrong" not in line.partition(" refuses: ")[0]
     assert "user:password@host" in line
+
+
+@COMMANDS
+@ONE_SERVER
+def test_another_program_s_data_under_a_key_of_ours_is_one_line_and_70(server, redis, start, command) -> None:
+    redis.mset({"messages": "text", "errors": "text"})
+    task = start(*command, "--redis", server.url)
+    assert task.wait() == 70
+    assert redis.mget("messages", "errors") == [b"text", b"text"]
+    assert "Traceback" not in task.stderr
+    [line] = task.stderr.splitlines()
+    assert "wrong kind of value" in line and "--namespace" in line
 
 
 def test_the_right_password_lets_a_task_work(new_server, start) -> None:

@@ -8,6 +8,7 @@ from gevent.event import Event
 
 from gtask.exceptions import Trouble
 from gtask.outage import Outage
+from gtask.store import backoff
 
 
 class Redis:
@@ -64,3 +65,14 @@ def test_a_second_outage_is_said_again(outage, caplog) -> None:
     for _ in range(2):
         outage.insist("me", Redis(3).attempt, Event())
     assert [message.split()[0] for message in caplog.messages] == ["lost", "Redis", "lost", "Redis"]
+
+
+def test_the_time_between_two_tries_grows_to_a_second_and_is_another_for_each_task() -> None:
+    asked: list[int] = []
+    outage = Outage("the address", lambda failures: asked.append(failures) or 0.001)
+    outage.insist("me", Redis(4).attempt, Event())
+    assert asked == [1, 2, 3, 4]
+    first, later, last = ([backoff(failures) for _ in range(100)] for failures in (1, 4, 100))
+    assert max(first) < min(later) and max(later) <= 1
+    assert min(last) > 0.4 and max(last) <= 1
+    assert all(len(set(times)) > 50 for times in (first, later, last)), "a fleet would come back all at once"
