@@ -50,7 +50,7 @@ COMMAND_TIMEOUT = 5.0
 # Errors that pass by themselves: a failover, a full or loading server, a script that runs too long. redis-py takes the
 # first word out of the text of those for which it has a class, but not where a script's error quotes them.
 _PASSING = ("LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOPERM",
-            "NOAUTH")  # fmt: skip
+            "NOAUTH", "ACL failure", "can't run this command")  # fmt: skip
 _PASSING_CLASSES = (OutOfMemoryError, ClusterDownError, TryAgainError, NoPermissionError)
 _NOT_THE_PRIMARY = ("READONLY", "UNBLOCKED")
 # Taken from a URL's query they would undo the choices above.
@@ -197,6 +197,16 @@ class Store:
         numbers = tuple(int(part) for part in version.split(".")[:2])
         if numbers < OLDEST_SERVER:
             raise Unreachable(f"Redis at {self.address} is {version}; gtask needs 6.2 or newer")
+
+    def check_permissions(self) -> None:
+        """Raises Refused when this user may not run scripts or read the queue, as a task must."""
+        try:
+            _POP(keys=(self.keys.messages,), args=(0, 0), client=self._commands)
+        except NoPermissionError as error:
+            raise Refused(f"Redis at {self.address} refuses: {error}; a task needs scripts, lists, hashes and "
+                          "sorted sets") from None  # fmt: skip
+        except (RedisError, OSError):
+            return  # lost again, or full: the task meets it too, and waits
 
     def eviction_policy(self) -> str:
         """The server's maxmemory-policy; what is not `noeviction` may evict messages. "" when unknown."""

@@ -1,6 +1,7 @@
 """What a task looks at before it starts: a server that is old enough, and one that evicts nothing."""
 
 import re
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -87,3 +88,29 @@ def test_a_server_that_evicts_nothing_is_not_mentioned(server: Server, start) ->
     task = start("--redis", server.url)
     wait_until(task.is_generator, "the start")
     assert task.stderr == ""
+
+
+@pytest.mark.parametrize("denied", ["@scripting", "evalsha"])
+def test_a_user_who_may_not_run_scripts_is_refused_in_one_line(server: Server, redis, start, denied: str) -> None:
+    redis.execute_command("ACL", "SETUSER", "worker", "reset", "on", ">secret", "~*", "&*", "+@all", f"-{denied}")
+    task = start("--redis", f"redis://worker:secret@127.0.0.1:{server.port}/0")
+    assert task.wait() == 77
+    [line] = task.stderr.splitlines()
+    assert "no permissions" in line and "a task needs scripts" in line
+    assert "secret" not in line
+
+
+def test_a_user_who_may_neither_publish_subscribe_nor_unblock_works_all_the_same(server: Server, redis, start) -> None:
+    """Managed servers refuse some of these: they only make a handover and an end faster."""
+    redis.execute_command("ACL", "SETUSER", "worker", "reset", "on", ">secret", "~*", "+@all",
+                          "-publish", "-subscribe", "-client|unblock")  # fmt: skip
+    url = f"redis://worker:secret@127.0.0.1:{server.port}/0"
+    first = start("--redis", url, "--interval", "20", "--wait", "1", "--heartbeat", "0.5")
+    wait_until(first.is_generator, "the first task generates")
+    second = start("--redis", url, "--interval", "20", "--wait", "1", "--heartbeat", "0.5")
+    wait_until(lambda: second.total("processed") > 3, "the second one handles")
+    first.send(signal.SIGTERM)
+    wait_until(second.is_generator, "the second one generates")
+    second.send(signal.SIGTERM)
+    assert (first.wait(), second.wait()) == (0, 0)
+    assert "Traceback" not in first.stderr + second.stderr
