@@ -67,7 +67,7 @@ Options:
   -h, --help           show this
   --version            show the version
 
-Each option can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
+Each option with a value but --match can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
 """
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
