@@ -1,4 +1,4 @@
-"""A program that knows only the source's part of the protocol (SPEC: four keys) works beside gtask, in both roles."""
+"""A program that knows only the source's part of the protocol (four keys) works beside gtask, in both roles."""
 
 import json
 import signal

@@ -178,9 +178,3 @@ def test_a_task_ends_within_its_grace_when_redis_is_away(new_server, start) -> N
     task.send(signal.SIGTERM)
     assert task.wait(10) == 0
     assert "Traceback" not in task.stderr
-
-
-def test_a_task_warns_of_a_redis_that_may_evict_messages(new_server, start) -> None:
-    task = start("--redis", new_server("maxmemory-policy", "allkeys-lru").url)
-    wait_until(lambda: "allkeys-lru" in task.stderr)
-    assert task.task_id == 1

@@ -85,6 +85,15 @@ def test_the_command_line_beats_the_environment_and_that_beats_the_default(serve
 
 
 @ONE_SERVER
+def test_the_log_level_says_how_much_is_logged(server, redis, start) -> None:
+    quiet = start("--redis", server.url)
+    assert quiet.task_id
+    talkative = start("--redis", server.url, "--log-level", "debug")
+    wait_until(lambda: "task 2 has joined" in talkative.stderr)
+    assert quiet.stderr == ""
+
+
+@ONE_SERVER
 @pytest.mark.parametrize("safe_path", ["", "1"])  # 1: as with the console script, Python itself does not look there
 def test_a_module_is_found_in_the_current_directory(server, redis, start, tmp_path, safe_path: str) -> None:
     (tmp_path / "mine.py").write_text("def generate(last):\n    yield 'from here'\n")
