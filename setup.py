@@ -13,7 +13,7 @@ setup(
     name="gtask",
     version=VERSION,
     description="Identical processes on one Redis: exactly one generates, the others handle, any of them takes over",
-    long_description=(HERE / "README.md").read_text(),
+    long_description=(HERE / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
