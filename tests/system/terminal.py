@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import pyte
 
-PATIENCE = 30.0  # a bound for hopeless cases only: every wait ends with the event that it waits for
+from tests.tasks import PATIENCE
 
 
 class Terminal:
@@ -119,14 +119,6 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
-
-
-def wait_until(condition: Callable[[], object], within: float = PATIENCE) -> None:
-    """For what cannot be waited for otherwise: the end of processes that are not ours."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
 
 
 def kill_all(pids: Sequence[int]) -> None:

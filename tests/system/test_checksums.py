@@ -1,5 +1,6 @@
 """The example of the README as it stands: a real job under gmonitor, its generator killed three times."""
 
+import json
 import os
 import signal
 import subprocess
@@ -64,7 +65,5 @@ def test_every_file_once_and_equal_sums_though_the_generator_is_killed_three_tim
 
 def pid_of(redis, task_id: bytes) -> int | None:
     """The process of a task, as the fleet knows it."""
-    import json
-
     record = redis.hget("tasks:members", task_id)
     return json.loads(record)["pid"] if record else None
