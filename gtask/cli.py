@@ -24,8 +24,10 @@ from gtask.exceptions import (
     EXIT_OK,
     EXIT_OUTPUT,
     EXIT_READER_GONE,
+    EXIT_REFUSED,
     EXIT_SIGNAL_BASE,
     EXIT_UNAVAILABLE,
+    Forbidden,
     GtaskError,
     Trouble,
     UsageError,
@@ -200,7 +202,10 @@ def show(text: str) -> int:
 
 
 def lost_redis(store: Store, trouble: Trouble) -> int:
-    """One line and the exit code for a command that lost Redis on the way."""
+    """One line and the exit code for a command that lost Redis on the way, or was refused."""
+    if isinstance(trouble, Forbidden):
+        print(f"gtask: Redis at {store.address} refuses: {trouble}", file=sys.stderr)
+        return EXIT_REFUSED
     print(f"gtask: lost Redis at {store.address}: {trouble}; run it again, nothing is lost", file=sys.stderr)
     return EXIT_UNAVAILABLE
 

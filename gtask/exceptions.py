@@ -7,7 +7,7 @@ GtaskError
  ├─ WrongType         70  a key of ours holds another program's data
  └─ Refused           77  Redis wants (other) credentials, or forbids our commands
 
-Trouble, NotMember: no end, only news from Redis that the caller deals with
+Trouble (Forbidden), NotMember: no end, only news from Redis that the caller deals with
 """
 
 EXIT_OK = 0
@@ -59,6 +59,10 @@ class Trouble(Exception):
 
     Not a GtaskError: nobody dies of it (see outage.py).
     """
+
+
+class Forbidden(Trouble):
+    """Raised when Redis does not permit a command; rights can come back, so a task waits for them too."""
 
 
 class NotMember(Exception):

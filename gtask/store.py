@@ -39,13 +39,14 @@ from redis.exceptions import (
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from gtask.exceptions import NotMember, Refused, Trouble, Unreachable, UsageError, WrongType
+from gtask.exceptions import Forbidden, NotMember, Refused, Trouble, Unreachable, UsageError, WrongType
 
 OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
 REPLY_BYTES = 1 << 20  # a batch ends after about this much
 DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes to `errors`
 CONNECT_TIMEOUT = 3.0
 COMMAND_TIMEOUT = 5.0
+SPARE = 2.0  # seconds that the answer to a blocking command may be late
 
 # Errors that pass by themselves: a failover, a full or loading server, a script that runs too long. redis-py takes the
 # first word out of the text of those for which it has a class, but not where a script's error quotes them.
@@ -163,7 +164,7 @@ class Store:
 
     @cached_property
     def _blocking(self) -> Any:
-        return self._client(self._wait + 2, socket_connect_timeout=CONNECT_TIMEOUT, redis_connect_func=self._greet)
+        return self._client(self._wait + SPARE, socket_connect_timeout=CONNECT_TIMEOUT, redis_connect_func=self._greet)
 
     @cached_property
     def _listener(self) -> Any:
@@ -236,7 +237,8 @@ class Store:
             elif not any(word in str(error) for word in _PASSING) and not isinstance(error, _PASSING_CLASSES):
                 hint = "does another program use these keys? see --namespace"
                 raise WrongType(f"Redis: {_reason(error)}; {hint}") from error
-            raise Trouble(_reason(error)) from error
+            trouble = Forbidden if isinstance(error, NoPermissionError) else Trouble
+            raise trouble(_reason(error)) from error
         except RedisError as error:
             raise Trouble(_reason(error)) from error
 
@@ -316,9 +318,8 @@ class Store:
 
     def blpop(self) -> str | None:
         """BLPOP messages <wait>: one message, or None after `wait` seconds."""
-        with self._asking("_blocking") as blocking:
-            reply = blocking.execute_command("BLPOP", self.keys.messages, _plain(self._wait))
-            return None if reply is None else str(reply[1])
+        reply = self._block("BLPOP", self.keys.messages, _plain(self._wait))
+        return None if reply is None else str(reply[1])
 
     def pop(self, want: int) -> list[str]:
         """Up to `want` messages at once (fewer when they are large), without waiting. Not to be repeated."""
@@ -327,13 +328,25 @@ class Store:
     def blmove(self, task_id: int) -> bool:
         """Waits up to `wait` seconds for a message and moves it to the task's in-flight list, where the
         next claim finds it, also when this reply is lost. True when there was one."""
+        inflight = self.keys.inflight(task_id)
+        return self._block("BLMOVE", self.keys.messages, inflight, "LEFT", "RIGHT", _plain(self._wait)) is not None
+
+    def _block(self, *command: str) -> Any:
+        """The reply of a command that waits in Redis.
+
+        A task that was stopped for so long finds two things when it goes on: its time is over, and the reply is
+        here. redis-py looks at the time first, and would throw the reply away with its message.
+        """
         with self._asking("_blocking") as blocking:
-            return (
-                blocking.execute_command(
-                    "BLMOVE", self.keys.messages, self.keys.inflight(task_id), "LEFT", "RIGHT", _plain(self._wait)
-                )
-                is not None
-            )
+            connection = blocking.connection
+            try:
+                connection.send_command(*command)
+                if connection.can_read(self._wait + SPARE) or connection.can_read(0):
+                    return connection.read_response()
+                raise redis.TimeoutError(f"no answer to {command[0]}")
+            except BaseException:
+                connection.disconnect()  # what it still brings is no answer to the next command
+                raise
 
     def unblock(self) -> None:
         """Ends a `blpop` or `blmove` that waits now; nothing is lost by it. Managed servers may refuse."""

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -253,3 +254,23 @@ def test_the_demo_works(server, redis, start) -> None:
     handler = start("--redis", server.url, "--concurrency", "200")
     wait_until(lambda: handler.total("processed") > 300)
     assert 0.05 < handler.total("processed", "errors") / handler.total("processed") < 0.30, "about 15 of 100"
+
+
+@ONE_SERVER
+def test_what_redis_gave_a_task_that_was_stopped_while_it_waited_is_handled_when_it_goes_on(
+    server, redis, start
+) -> None:
+    """The time for the answer is over by then; the answer is there all the same."""
+    hold_flag(redis)
+    task = start("--redis", server.url, "--wait", "0.5")
+    wait_until(lambda: redis.info("clients")["blocked_clients"], "BLPOP waits")
+    task.send(signal.SIGSTOP)
+    for number in range(20):  # until one comes while its BLPOP still waits in Redis
+        redis.rpush("messages", number)
+    taken = 20 - redis.llen("messages")
+    time.sleep(0.5 + 2 + 0.5)  # no event can tell that a stopped process's time is over
+    task.send(signal.SIGCONT)
+    wait_until(lambda: task.total("processed") >= taken and not redis.llen("messages"), "all handled")
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert task.total("processed") == 20

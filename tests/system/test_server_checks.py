@@ -90,6 +90,16 @@ def test_a_server_that_evicts_nothing_is_not_mentioned(server: Server, start) ->
     assert task.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["getErrors", "retryErrors", "status"])
+def test_a_command_that_redis_does_not_permit_is_77_in_one_line(server: Server, redis, start, command: str) -> None:
+    redis.rpush("errors", "an entry")
+    redis.execute_command("ACL", "SETUSER", "worker", "reset", "on", ">secret", "~*", "+@all", "-@scripting", "-llen")
+    task = start(command, "--redis", f"redis://worker:secret@127.0.0.1:{server.port}/0")
+    assert task.wait() == 77
+    [line] = task.stderr.splitlines()
+    assert "refuses" in line and "no permissions" in line
+
+
 @pytest.mark.parametrize("denied", ["@scripting", "evalsha"])
 def test_a_user_who_may_not_run_scripts_is_refused_in_one_line(server: Server, redis, start, denied: str) -> None:
     redis.execute_command("ACL", "SETUSER", "worker", "reset", "on", ">secret", "~*", "&*", "+@all", f"-{denied}")
