@@ -67,6 +67,7 @@ class Handler:
         self._log_at = 0.0
         self._measured_from = (0.0, 0)  # time, processed
         self._yield_at = 0.0
+        self._breathing = False  # a worker lets the others run, and goes on after that
         self._taking = Event()
         self._not_taking = Event()
         self._not_taking.set()
@@ -138,7 +139,7 @@ class Handler:
         while (in_hand and not self._ending) or self._refill():
             message = in_hand.popleft()
             batch = delivery.batch
-            if self._idle and not self._rousing and (in_hand or not self._waiting):
+            if self._idle and not (self._rousing or self._breathing) and (in_hand or not self._waiting):
                 self._rouse_one()
             self._running += 1
             try:
@@ -157,7 +158,12 @@ class Handler:
     def _breathe(self) -> None:
         if self._in_hand and perf_counter() - self._fetched_at > STALE:
             self._give_back()
+        if self._breathing:
+            self._be_idle()  # one that goes on is enough: in one turn of the loop all of them would take a slice each
+            return
+        self._breathing = True
         breathe()
+        self._breathing = False
         self._yield_at = perf_counter() + SLICE
 
     def _refill(self) -> bool:
