@@ -43,6 +43,7 @@ class Cost:
 
 def measure(server: Server, delivery: str, tasks: int, window: float) -> Cost:
     """One fleet."""
+    wait_until(lambda: server.client.info("clients")["connected_clients"] == 1)  # the last fleet has gone
     server.client.flushdb()
     before = server.client.info("memory")["used_memory"]
     with ExitStack() as stack:
