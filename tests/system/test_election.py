@@ -87,6 +87,7 @@ def test_the_commands_of_running_tasks_are_those_of_the_specification(server, re
     assert first[:3] == list(steps[:3]), "an id, the flag, and the first message at once"
 
 
+@pytest.mark.serial
 def test_a_handler_asks_for_the_flag_as_long_as_it_runs_and_its_generator_renews_it_each_heartbeat(
     server, redis, start
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_handler_asks_for_the_flag_as_long_as_it_runs_and_its_generator_renews
     assert median(b - a for a, b in pairwise(renewals)) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.serial
 def test_the_first_message_comes_at_once_and_then_one_each_interval(server, redis, start) -> None:
     with server.monitor() as monitor:
         start("--redis", server.url, "--interval", "300")
@@ -162,6 +164,7 @@ def test_what_a_new_generator_has_in_hand_it_finishes(server, redis, start, tmp_
 # -- another one takes over
 
 
+@pytest.mark.serial
 @ONE_SERVER
 def test_after_a_sigkill_another_one_generates_as_soon_as_the_flag_has_expired(server, redis, start) -> None:
     # The heir's own heartbeat is long: that it comes when the flag expires is no accident of its polling.
@@ -186,6 +189,7 @@ def test_after_a_sigkill_another_one_generates_as_soon_as_the_flag_has_expired(s
     assert min(late) < 0.2 and max(late) < 1.5, late
 
 
+@pytest.mark.serial
 @ONE_SERVER
 def test_after_a_clean_end_another_one_generates_within_a_heartbeat(server, redis, start) -> None:
     fleet = Fleet(start, redis, "--redis", server.url, "--interval", "5", "--heartbeat", "2")

@@ -70,6 +70,7 @@ def test_a_generator_gives_the_flag_up_and_sends_its_last_total(server, redis, s
     assert task.reports()[-1] == {"msg": "generated", "total": count}
 
 
+@pytest.mark.serial
 @ONE_SERVER
 def test_while_a_generator_finishes_what_it_has_in_hand_another_one_generates(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(GATE)
@@ -114,6 +115,7 @@ def test_messages_that_were_not_started_return_to_the_head_in_their_old_order(se
     assert redis.lrange("messages", 0, -1) == slow[handled:]
 
 
+@pytest.mark.serial
 @ONE_SERVER
 def test_what_is_not_finished_within_the_grace_is_given_up(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(GATE)
@@ -128,6 +130,7 @@ def test_what_is_not_finished_within_the_grace_is_given_up(server, redis, start,
     assert "1 messages were not finished within 1 s" in task.stderr
 
 
+@pytest.mark.serial
 @SIGNALS
 @ONE_SERVER
 def test_a_second_signal_ends_at_once(server, redis, start, tmp_path, number) -> None:
@@ -145,6 +148,7 @@ def test_a_second_signal_ends_at_once(server, redis, start, tmp_path, number) ->
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.serial
 @ONE_SERVER
 def test_a_second_signal_ends_a_task_whose_handler_computes_for_ever(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(
@@ -162,6 +166,7 @@ def test_a_second_signal_ends_a_task_whose_handler_computes_for_ever(server, red
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.serial
 @ONE_SERVER
 @pytest.mark.parametrize("role", ["handler", "generator"])
 def test_an_idle_task_ends_at_once(server, redis, start, role: str) -> None:

@@ -104,6 +104,7 @@ def stop(task: TaskProcess) -> None:
     wait_until(lambda: Path(f"/proc/{task.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the stop")
 
 
+@pytest.mark.serial
 def test_a_message_is_back_at_most_7T_after_its_holder_was_killed(redis, jobs: Jobs) -> None:
     jobs.heartbeat = 1  # twice T: what a busy machine adds counts less
     jobs.generator()

@@ -56,6 +56,7 @@ def test_every_byte_on_stdout_is_a_report_of_the_specification(server, redis, st
         assert numbers == sorted(numbers), "totals only grow"
 
 
+@pytest.mark.serial
 @ONE_SERVER
 @pytest.mark.parametrize("role", ["handler", "generator"])
 def test_totals_come_at_most_each_500_ms_and_once_more_at_the_end(server, redis, start, tmp_path, role: str) -> None:
@@ -166,6 +167,7 @@ def test_on_a_terminal_nothing_is_on_stdout_and_people_read_log_lines(server, re
 # -- a reader that stands still, or is gone
 
 
+@pytest.mark.serial
 @ONE_SERVER
 def test_a_pipe_that_is_full_for_10_s_holds_up_neither_heartbeat_nor_generation(server, redis, start) -> None:
     reading, writing = os.pipe()
