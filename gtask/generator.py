@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 from time import monotonic, perf_counter
-from traceback import extract_tb, format_exception_only
+from traceback import format_exception_only
 
 import gevent
 from gevent import GreenletExit
@@ -19,6 +19,7 @@ from gtask.breath import SLICE, breathe
 from gtask.election import Term
 from gtask.exceptions import Trouble, UserCodeError
 from gtask.outage import Outage
+from gtask.places import place_of
 from gtask.report import Totals
 from gtask.store import Store
 
@@ -155,9 +156,8 @@ class Generator:
             raise UserCodeError(f"{self._name} yielded a str that is no text: {error}") from error
 
     def _blame(self, error: BaseException) -> UserCodeError:
-        place = extract_tb(error.__traceback__)[-1]
         what = " ".join(format_exception_only(error)[-1].split())
-        return UserCodeError(f"{self._name} raised {what} ({place.filename}:{place.lineno})")
+        return UserCodeError(f"{self._name} raised {what} ({place_of(error)})")
 
     # -- pushing
 

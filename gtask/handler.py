@@ -25,6 +25,7 @@ from gtask.delivery import Delivery
 from gtask.exceptions import Trouble
 from gtask.outage import Outage
 from gtask.pace import HORIZON, Pace
+from gtask.places import place_of
 from gtask.protocol import printable
 from gtask.report import Totals
 
@@ -269,6 +270,8 @@ class Handler:
     def _record(self, message: str, error: BaseException) -> str:
         """The failure as `errors` keeps it. Bytes that are no UTF-8 become surrogate escapes."""
         reason = "".join(format_exception_only(error)).strip()
+        if place := place_of(error):
+            reason += f" ({place})"
         log.debug("message failed", exc_info=error)
         if monotonic() >= self._log_at:
             self._log_at = monotonic() + FAILURES_LOG_INTERVAL

@@ -1,0 +1,50 @@
+"""Where in the user's code something happened: the place that an error line names."""
+
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from traceback import FrameSummary, extract_stack, extract_tb
+from types import CodeType, FrameType
+
+_OURS = (str(Path(__file__).parent),)
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+def place_of(error: BaseException) -> str:
+    """File, line and function of the user's innermost frame in the error's traceback, as `jobs.py:7 handle`.
+
+    "" when the error was never raised, or not in a frame that a user could look up.
+    """
+    return _innermost(extract_tb(error.__traceback__))
+
+
+def place_in(frame: FrameType) -> str:
+    """The same for a frame that is running, of this thread or another."""
+    return _innermost(extract_stack(frame))
+
+
+def place_of_function(code: CodeType) -> str:
+    """Where a function begins, as `jobs.py:7 handle`."""
+    return _text(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+def _innermost(frames: Iterable[FrameSummary]) -> str:
+    """The user's own code is what lies neither in this package nor among the libraries. Where all of it lies among the
+    libraries, as in an application that was installed, it is what lies beside the function that was called first."""
+    shown = [frame for frame in frames if not frame.filename.startswith(_OURS) and frame.lineno is not None]
+    if not shown:
+        return ""
+    own = [frame for frame in shown if not frame.filename.startswith(("<", *_LIBRARIES))]
+    beside = [frame for frame in shown if Path(frame.filename).is_relative_to(Path(shown[0].filename).parent)]
+    frame = (own or beside)[-1]
+    return _text(frame.filename, frame.lineno or 0, frame.name)
+
+
+def _text(filename: str, line: int, name: str) -> str:
+    """A file below a directory of sys.path is named from there: that is shorter, and still tells which one it is."""
+    for folder in sorted(filter(None, sys.path), key=len, reverse=True):
+        if filename.startswith(folder.rstrip("/") + "/"):
+            filename = filename[len(folder.rstrip("/")) + 1 :]
+            break
+    return f"{filename}:{line} {name}"
