@@ -5,6 +5,7 @@ import signal
 import sys
 
 from gtask.exceptions import EXIT_READER_GONE, EXIT_SIGNAL_BASE
+from gtask.patch import patch
 
 
 def main() -> None:
@@ -22,9 +23,7 @@ def main() -> None:
 
     guard = Guard.fork()  # before there is an event loop that it would share
 
-    from gevent import monkey  # noqa: PLC0415
-
-    monkey.patch_all()
+    patch()
     from gmonitor.cli import run  # noqa: PLC0415
 
     try:

@@ -2,12 +2,12 @@
 
 import sys
 
+from gtask.patch import patch
+
 
 def main() -> None:
     """The console script `gtask`."""
-    from gevent import monkey  # noqa: PLC0415 - importing this module must change nothing
-
-    monkey.patch_all()
+    patch()
     from gtask.cli import run  # noqa: PLC0415 - imports redis, which must find its sockets patched
 
     sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""Users' modules use what Python and its libraries offer: threads and queues, contexts, signals, exit functions. None of
+it may stop working in a task, and none of it may stop the task."""
+
+from tests.servers import ONE_SERVER
+from tests.tasks import wait_until
+
+pytestmark = ONE_SERVER
+
+
+def handles_only(redis) -> None:
+    """Another program holds the flag, so that every task handles."""
+    redis.set("generatorIsActive", 1)
+
+
+# -- threads and queues
+
+WATCHING = """
+import pathlib, queue
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers import Observer
+
+def generate(last):
+    pathlib.Path("inbox").mkdir(exist_ok=True)
+    found = queue.Queue()
+    class Created(FileSystemEventHandler):
+        def on_created(self, event):
+            found.put(event.src_path)
+    observer = Observer()
+    observer.schedule(Created(), "inbox")
+    observer.start()
+    yield "watching"
+    while True:
+        yield pathlib.Path(found.get()).name
+"""
+
+
+def test_a_generate_can_wait_for_files_with_watchdog(server, redis, start, tmp_path) -> None:
+    """Its queue is a subclass of queue.Queue that uses the queue's lock: gevent's own Queue has none."""
+    (tmp_path / "job.py").write_text(WATCHING)
+    start("--redis", server.url, "--generate", "job:generate", "--interval", "0", "--handle", "builtins:len")
+    wait_until(lambda: redis.lrange("messages", 0, -1) == [b"watching"])
+    for name in ("first", "second"):
+        (tmp_path / "inbox" / name).touch()
+        wait_until(lambda name=name: redis.lindex("messages", -1) == name.encode(), f"the message for {name}")
+
+
+THREADS = """
+import concurrent.futures, pathlib, queue, time
+
+executor = concurrent.futures.ThreadPoolExecutor(1)
+bounded = queue.Queue(2)
+assert bounded.maxsize == 2 and queue.Queue().maxsize == 0 and not bounded.mutex.locked()
+
+def handle(message):
+    if message == "wait":
+        executor.submit(time.sleep, 0.3).result()
+        pathlib.Path("waited").touch()
+        bounded.get(timeout=20)
+        pathlib.Path("got").touch()
+    else:
+        assert not pathlib.Path("waited").exists()
+        bounded.put(message)
+"""
+
+
+def test_waiting_for_a_thread_or_a_queue_lets_the_other_messages_run(server, redis, start, tmp_path) -> None:
+    """The second message runs while the first one waits for an executor's thread, and ends the first one's next wait,
+    for a queue that is empty."""
+    (tmp_path / "job.py").write_text(THREADS)
+    handles_only(redis)
+    redis.rpush("messages", "wait", "put")
+    task = start("--redis", server.url, "--handle", "job:handle")
+    wait_until(lambda: task.total("processed") == 2, "both messages")
+    assert task.total("processed", "errors") == 0, redis.lrange("errors", 0, -1)
+    assert (tmp_path / "got").exists()
