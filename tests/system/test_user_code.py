@@ -1,5 +1,5 @@
-"""Users' modules use what Python and its libraries offer: threads and queues, contexts, signals, exit functions. None of
-it may stop working in a task, and none of it may stop the task."""
+"""Users' modules use what Python and its libraries offer: threads and queues, contexts, signals, exit functions. None
+of it may stop working in a task, and none of it may stop the task."""
 
 from tests.servers import ONE_SERVER
 from tests.tasks import wait_until
