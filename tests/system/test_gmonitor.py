@@ -7,61 +7,13 @@ import socket
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.terminal import Terminal, alive, kill_all
+from tests.system.fleets import ENVIRON, GMONITOR, ROOT, Run, plain, start
+from tests.system.terminal import Terminal, alive
 from tests.tasks import wait_until
-
-FAKE = str(Path(__file__).with_name("fake_task.py"))
-ROOT = str(Path(__file__).parents[2])
-GMONITOR = [sys.executable, "-m", "gmonitor"]
-# A Redis is named, so that no embedded one is started where none is needed.
-ENVIRON = {"GTASK_REDIS": "unix:///nowhere", "PYTHONPATH": ROOT, "NO_COLOR": ""}
-
-
-class Run:
-    """A folder that the fake tasks share, and the processes that they were."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def command(self, *words: str, tasks: int = 3, options: tuple[str, ...] = ()) -> list[str]:
-        """A gmonitor with that many fake tasks."""
-        return [*GMONITOR, "-n", str(tasks), *options, "--", sys.executable, FAKE, str(self.folder), *words]
-
-    @property
-    def pids(self) -> list[int]:
-        """All processes that were ever started below gmonitor."""
-        return sorted(int(file.name) for file in (self.folder / "pids").glob("*"))
-
-    @property
-    def left(self) -> list[int]:
-        """Those that still live."""
-        return [pid for pid in self.pids if alive(pid)]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    run = Run(tmp_path)
-    yield run
-    kill_all(run.left)
-
-
-def start(run: Run, *words: str, columns: int = 80, rows: int = 24, **kwargs: object) -> Terminal:
-    """gmonitor on a terminal, when its table shows a generator and at least three tasks have an id."""
-    environ = {**ENVIRON, **kwargs.pop("environ", {})}  # type: ignore[dict-item]
-    terminal = Terminal(run.command(*words, **kwargs), columns, rows, environ)  # type: ignore[arg-type]
-    terminal.wait_for(r"▶.* yes ")
-    return terminal
-
-
-def plain(*arguments: str, **kwargs: object) -> "subprocess.Popen[str]":
-    environ = {**os.environ, **ENVIRON, **kwargs.pop("environ", {})}  # type: ignore[dict-item]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, **kwargs)  # type: ignore[call-overload]
-
 
 # The table and the keys
 

@@ -1,0 +1,48 @@
+"""A gmonitor with fake tasks, for tests: on a terminal, or printing lines."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.system.terminal import Terminal, alive
+
+FAKE = str(Path(__file__).with_name("fake_task.py"))
+ROOT = str(Path(__file__).parents[2])
+GMONITOR = [sys.executable, "-m", "gmonitor"]
+# A Redis is named, so that no embedded one is started where none is needed.
+ENVIRON = {"GTASK_REDIS": "unix:///nowhere", "PYTHONPATH": ROOT, "NO_COLOR": ""}
+
+
+class Run:
+    """A folder that the fake tasks share, and the processes that they were."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def command(self, *words: str, tasks: int = 3, options: tuple[str, ...] = ()) -> list[str]:
+        """A gmonitor with that many fake tasks."""
+        return [*GMONITOR, "-n", str(tasks), *options, "--", sys.executable, FAKE, str(self.folder), *words]
+
+    @property
+    def pids(self) -> list[int]:
+        """All processes that were ever started below gmonitor."""
+        return sorted(int(file.name) for file in (self.folder / "pids").glob("*"))
+
+    @property
+    def left(self) -> list[int]:
+        """Those that still live."""
+        return [pid for pid in self.pids if alive(pid)]
+
+
+def start(run: Run, *words: str, columns: int = 80, rows: int = 24, **kwargs: object) -> Terminal:
+    """gmonitor on a terminal, when its table shows a generator and at least three tasks have an id."""
+    environ = {**ENVIRON, **kwargs.pop("environ", {})}  # type: ignore[dict-item]
+    terminal = Terminal(run.command(*words, **kwargs), columns, rows, environ)  # type: ignore[arg-type]
+    terminal.wait_for(r"▶.* yes ")
+    return terminal
+
+
+def plain(*arguments: str, **kwargs: object) -> "subprocess.Popen[str]":
+    environ = {**os.environ, **ENVIRON, **kwargs.pop("environ", {})}  # type: ignore[dict-item]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, **kwargs)  # type: ignore[call-overload]
