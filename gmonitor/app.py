@@ -30,6 +30,7 @@ from gtask.exceptions import (
     Unreachable,
     UsageError,
 )
+from gtask.protocol import SAME_WISH
 
 QUEUE = 1000  # events; whoever has more for us waits, and so does the task behind it
 AGAIN = "ending the tasks …  [q] kill them at once"
@@ -86,7 +87,7 @@ class App:
             config.plain, self._fleet, guard.tell, lambda action: self._post(Pressed(action)), self._lost
         )
         self._ending = False
-        self._asked = False  # by a person, to end
+        self._asked_at: float | None = None  # when a person first asked for the end
         self._finished = False
         self._job_control: list[Any] = []  # handlers of Ctrl-Z and fg, while there is a screen
         self._left: tuple[int, ...] = ()
@@ -99,7 +100,7 @@ class App:
         gevent.get_hub().handle_error = self._crashed  # no greenlet dies unseen
         tree.adopt_orphans()
         self._guard.tell("grace", self._config.grace)
-        self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        ends = self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         try:
             self._find_redis()
             self._display.open()
@@ -118,6 +119,10 @@ class App:
                 self._supervisor.end()
             if self._embedded:
                 self._embedded.stop()
+            for watcher in ends:
+                watcher.cancel()
+            for number in (signal.SIGINT, signal.SIGTERM):  # an impatient one has nothing left to end
+                signal.signal(number, signal.SIG_IGN)
         if self._left:  # in the kernel's hands, such as a disk that does not answer
             print(f"gmonitor: SIGKILL has not ended pid {', '.join(map(str, self._left))}", file=sys.stderr)
         if self._failure:
@@ -127,11 +132,11 @@ class App:
     def _step(self, at: float, event: Any) -> None:
         match event:
             case Pressed("end"):
-                self._end(signal.SIGINT)
+                self._end(signal.SIGINT, at)
             case Pressed("kill"):
                 self._kill(at)
             case Signalled(signal.SIGINT | signal.SIGTERM | signal.SIGHUP as number):
-                self._end(number)
+                self._end(number, at)
             case Signalled(number):
                 self._terminal(number)
             case Failed(error):
@@ -158,7 +163,7 @@ class App:
         if isinstance(self._display, Live):
             return self._fleet.apply(Noted("all tasks have ended"), at, time.strftime("%H:%M:%S"))
         self._code = self._first_bad_code
-        self._end(None)
+        self._end()
         return []
 
     def _kill(self, at: float) -> None:
@@ -171,14 +176,15 @@ class App:
             self._supervisor.interrupt(generator.pid)
             self._apply(KillAsked(generator.pid), at)
 
-    def _end(self, number: int | None) -> None:
-        """The graceful end; asked for again, the end without grace."""
+    def _end(self, number: int | None = None, at: float = 0.0) -> None:
+        """The graceful end; asked for again (by this signal, at this time), the end without grace."""
         if number == signal.SIGHUP:
             self._code = EXIT_OK  # what could not be written to a terminal that hangs up is no error
-        elif self._asked and number:
+        elif number and self._asked_at is not None and at - self._asked_at >= SAME_WISH:
             self._code = EXIT_SIGNAL_BASE + number
             self._supervisor.hurry()
-        self._asked = self._asked or number is not None
+        if number and self._asked_at is None:
+            self._asked_at = at
         if self._ending:
             return
         self._ending = True
@@ -197,7 +203,7 @@ class App:
             self._code = self._code if self._ending else EXIT_READER_GONE
         elif not self._ending:
             self._failure = OutputLost(f"cannot write: {error.strerror}")
-        self._end(None)
+        self._end()
 
     def _terminal(self, number: int) -> None:
         """The terminal has another size, is taken away (Ctrl-Z), or perhaps given back (fg)."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -32,6 +33,7 @@ from gtask.exceptions import (
     Trouble,
     UsageError,
 )
+from gtask.protocol import SAME_WISH
 from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_stdin, write_all
 from gtask.store import Store
 from gtask.task import Task
@@ -228,19 +230,20 @@ def load(option: str, spec: str) -> Callable[..., Any]:
 
 
 def end_at_signals(end: Callable[[], None]) -> None:
-    """INT and TERM begin the graceful end; a second one ends at once.
+    """INT and TERM begin the graceful end; a second one, later than SAME_WISH after the first, ends at once.
 
     Python's own handlers, not gevent's: those wait for their turn, and a handle that computes for ever gives none.
     """
-    seen = 0
+    first: float | None = None
     loop = gevent.get_hub().loop
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal seen
-        seen += 1
-        if seen > 1:
+        nonlocal first
+        if first is None:
+            first = monotonic()
+            loop.run_callback_threadsafe(end)
+        elif monotonic() - first >= SAME_WISH:
             os._exit(EXIT_SIGNAL_BASE + number)
-        loop.run_callback_threadsafe(end)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)

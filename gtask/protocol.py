@@ -1,10 +1,15 @@
-"""The reports of a task to its monitor: one JSON object a line, UTF-8, ended by CRLF.
+"""What a task and its monitor have agreed on: the reports, and how many signals are one wish.
 
-Totals are absolute and only ever grow, so a lost line costs nothing.
+A report is one JSON object a line, UTF-8, ended by CRLF. Totals are absolute and only ever grow, so a lost line
+costs nothing.
 """
 
 import json
 from dataclasses import dataclass
+
+# Seconds in which further signals repeat the first one and say nothing new: `timeout`, for one, signals its child
+# and then, within the same millisecond, the child's group. Only a later one asks for the end without grace.
+SAME_WISH = 0.5
 
 
 @dataclass(frozen=True)

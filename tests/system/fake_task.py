@@ -111,6 +111,8 @@ while True:
     pause = 0.5 if "fast" in words else 0.2
     readable, _, _ = select.select([sys.stdin] if "stubborn" not in words else [], [], [], pause)
     if readable and not os.read(0, 1024):
+        if "careful" in words:
+            time.sleep(0.5)  # the signal comes after the end of stdin, and finds us at work
         break
     if "stubborn" in words:
         time.sleep(0)

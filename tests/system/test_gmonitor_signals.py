@@ -1,0 +1,24 @@
+"""Signals that gmonitor gets, and those that it sends."""
+
+import signal
+import subprocess
+
+from tests.system.fleets import Run, plain
+from tests.tasks import PATIENCE
+
+
+def wait_for_line(process: "subprocess.Popen[str]", wanted: str) -> str:
+    """Reads what a gmonitor prints up to the first line that contains this."""
+    assert process.stdout
+    return next(line for line in process.stdout if wanted in line)
+
+
+def test_two_signals_at_once_are_one(run: Run) -> None:
+    """`timeout` signals its child and, in the same instant, its child's group. (The kernel merges equal ones.)"""
+    with plain(*run.command("careful", tasks=1)) as process:
+        wait_for_line(process, "is the generator")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            process.send_signal(number)
+        assert process.wait(PATIENCE) == 0
+    assert (run.folder / "first").exists() and not (run.folder / "second").exists()
+    assert run.left == []
