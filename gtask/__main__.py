@@ -14,4 +14,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Where `python -m` was asked to put the current directory first, a user's queue.py would be ours: not before we
+    # have imported all that we need.
+    if not sys.flags.safe_path:
+        del sys.path[0]
     main()

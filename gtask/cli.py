@@ -1,6 +1,5 @@
 """The command line of gtask: usage text -> Config -> what to run -> exit code."""
 
-import importlib
 import json
 import logging
 import os
@@ -10,7 +9,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -33,6 +31,7 @@ from gtask.exceptions import (
     Trouble,
     UsageError,
 )
+from gtask.functions import load_generate, load_handle
 from gtask.protocol import SAME_WISH
 from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_stdin, write_all
 from gtask.store import Store
@@ -115,8 +114,8 @@ def run_task(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask`: one task, until a signal."""
     to_person = os.isatty(1)
     stdout = keep_stdout_apart()  # before the user's modules are imported: they may print
-    generate = load("--generate", config.generate)
-    handle = load("--handle", config.handle)
+    generate = load_generate(config.generate)
+    handle = load_handle(config.handle)
     make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
     look_at_server(make_store())
     task = Task(config, make_store, generate, handle, None if to_person else stdout)
@@ -210,23 +209,6 @@ def lost_redis(store: Store, trouble: Trouble) -> int:
         return EXIT_REFUSED
     print(f"gtask: lost Redis at {store.address}: {trouble}; run it again, nothing is lost", file=sys.stderr)
     return EXIT_UNAVAILABLE
-
-
-def load(option: str, spec: str) -> Callable[..., Any]:
-    """The function `module:function`, found also in the current directory. Raises UsageError."""
-    module_name, _, function_name = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UsageError(f"{option} {spec}: cannot import {module_name}: {reason}") from None
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise UsageError(f"{option} {spec}: {module_name} has no function {function_name}")
-    return function  # type: ignore[no-any-return]
 
 
 def end_at_signals(end: Callable[[], None]) -> None:

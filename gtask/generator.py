@@ -5,7 +5,7 @@ other pushes what has been drawn: each message at once when drawing is slow, man
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from math import inf
 from time import monotonic, perf_counter
@@ -18,6 +18,7 @@ from gevent.event import Event
 from gtask.breath import SLICE, breathe
 from gtask.election import Term
 from gtask.exceptions import Trouble, UserCodeError
+from gtask.functions import Generate
 from gtask.outage import Outage
 from gtask.places import place_of
 from gtask.report import Totals
@@ -27,8 +28,6 @@ BATCH = 1000  # messages in one push at most
 BATCH_BYTES = 1 << 20  # and about this many bytes
 QUICK = 0.0002  # seconds: a message that took longer to draw is pushed before the next one is drawn
 LOOKS = (0.002, 0.1)  # seconds between looks at a backlog that is full: first, longest
-
-Generate = Callable[[str | None], Iterable[str | bytes]]
 
 
 class Generator:

@@ -23,6 +23,7 @@ from gevent.lock import BoundedSemaphore, Semaphore
 from gtask.breath import SLICE, breathe
 from gtask.delivery import Delivery
 from gtask.exceptions import Trouble
+from gtask.functions import Handle
 from gtask.outage import Outage
 from gtask.pace import HORIZON, Pace
 from gtask.places import place_of
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 STALE = 2 * HORIZON  # seconds: what could not be started by then goes back, others may be free
 FAILURES_LOG_INTERVAL = 10.0
 
-Handle = Callable[[str], object]
 T = TypeVar("T")
 
 

@@ -1,5 +1,6 @@
 """Where in the user's code something happened: the place that an error line names."""
 
+import importlib
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -7,7 +8,7 @@ from pathlib import Path
 from traceback import FrameSummary, extract_stack, extract_tb
 from types import CodeType, FrameType
 
-_OURS = (str(Path(__file__).parent),)
+_NOT_THEIRS = (str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -30,9 +31,10 @@ def place_of_function(code: CodeType) -> str:
 
 
 def _innermost(frames: Iterable[FrameSummary]) -> str:
-    """The user's own code is what lies neither in this package nor among the libraries. Where all of it lies among the
-    libraries, as in an application that was installed, it is what lies beside the function that was called first."""
-    shown = [frame for frame in frames if not frame.filename.startswith(_OURS) and frame.lineno is not None]
+    """The user's own code is what lies neither in this package, nor in Python's machinery of imports, nor among the
+    libraries. Where all of it lies among the libraries, as in an application that was installed, it is what lies beside
+    the function that was called first."""
+    shown = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS) and frame.lineno is not None]
     if not shown:
         return ""
     own = [frame for frame in shown if not frame.filename.startswith(("<", *_LIBRARIES))]

@@ -14,8 +14,9 @@ from gtask.config import Config
 from gtask.delivery import AtLeastOnce, AtMostOnce
 from gtask.election import Election, Term
 from gtask.exceptions import EXIT_OK, EXIT_OUTPUT, EXIT_READER_GONE, EXIT_SOFTWARE, GtaskError, Trouble
-from gtask.generator import Generate, Generator
-from gtask.handler import Handle, Handler
+from gtask.functions import Generate, Handle
+from gtask.generator import Generator
+from gtask.handler import Handler
 from gtask.membership import Membership
 from gtask.outage import Outage
 from gtask.pulse import Pulse

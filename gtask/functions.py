@@ -1,0 +1,159 @@
+"""The user's two functions: found by `module:function`, and checked before the task joins.
+
+What can never work is refused here, in one line that names the user's file: a task that took the flag, or messages, and
+only then found out would take them from tasks that work.
+"""
+
+import functools
+import importlib
+import inspect
+import linecache
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from traceback import format_exception_only
+from types import ModuleType
+from typing import Any
+
+from gtask.exceptions import GtaskError, UsageError, UserCodeError
+from gtask.places import place_of, place_of_function
+
+Generate = Callable[[str | None], Iterable[str | bytes]]
+Handle = Callable[[str], object]
+
+
+def load_generate(spec: str) -> Generate:
+    """The function that yields messages. Raises UsageError when there is none, UserCodeError when it cannot work."""
+    function = _find("--generate", spec)
+    _check("--generate", spec, function, "last", UserCodeError)
+    return function  # type: ignore[no-any-return]
+
+
+def load_handle(spec: str) -> Handle:
+    """The function that handles one message. Raises UsageError when there is none, or one that cannot work."""
+    function = _find("--handle", spec)
+    _check("--handle", spec, function, "message", UsageError)
+    if any(map(inspect.isgeneratorfunction, _called(function))):
+        raise UsageError(f"--handle {spec}: it has a yield, so calling it runs nothing of it{_in(function)}")
+    return function  # type: ignore[no-any-return]
+
+
+# -- finding
+
+
+def _find(option: str, spec: str) -> Any:
+    """What `module:name` names; the module is looked for in the current directory too."""
+    module_name, _, name = spec.partition(":")
+    here = Path.cwd()
+    if str(here) not in sys.path:
+        sys.path.insert(0, str(here))
+    if "/" in module_name or module_name.startswith("."):
+        raise UsageError(f"{option} {spec}: a module is named as in an import, not by its path; {_as_module(spec)}")
+    try:
+        module = importlib.import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit and gevent.Timeout are no less an error of the user's module
+        raise UsageError(f"{option} {spec}: cannot import {module_name}: {_why(error, spec)}") from None
+    if hasattr(module, name):
+        return getattr(module, name)
+    raise UsageError(f"{option} {spec}: {_file(module)} has no function {name}{_hint(module, name, here)}")
+
+
+def _why(error: BaseException, spec: str) -> str:
+    """An import's error in one line: what it is, where the user's code raised it, and what may help."""
+    module_name = spec.partition(":")[0]
+    text = " ".join(format_exception_only(error)[-1].split())
+    if isinstance(error, SyntaxError):
+        return f"{text} ({error.filename}:{error.lineno})"
+    if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+        if module_name.endswith(".py"):
+            return f"{text}; {_as_module(spec)}"
+        top = module_name.partition(".")[0]
+        if Path("src", top).is_dir() or Path("src", f"{top}.py").exists():
+            return f"{text}; it is in src: set PYTHONPATH=src, or install your project (pip install -e .)"
+        return text
+    if place := place_of(error):
+        text += f" ({place})"
+    # Python may have found another module than its user thinks: a redis.py beside the user's code, for instance.
+    other: object = None
+    if isinstance(error, AttributeError):
+        other = error.obj
+    elif isinstance(error, ImportError):
+        other = sys.modules.get((error.name or "").partition(".")[0])
+    return f"{text}; {other.__name__} is {_file(other)}" if isinstance(other, ModuleType) else text
+
+
+def _as_module(spec: str) -> str:
+    """How to write the path `src/app/jobs.py:handle`."""
+    path, _, name = spec.partition(":")
+    parts = [part for part in path.removesuffix(".py").split("/") if part not in ("", ".", "..")]
+    if parts[:1] == ["src"]:
+        return f"write {'.'.join(parts[1:])}:{name}, with PYTHONPATH=src"
+    return f"write {'.'.join(parts)}:{name}"
+
+
+def _file(module: ModuleType) -> str:
+    return getattr(module, "__file__", None) or f"{module.__name__}, which is part of Python,"
+
+
+def _hint(module: ModuleType, name: str, here: Path) -> str:
+    """Why a function may be missing: it is a method, or Python has found another module than its user meant."""
+    owner, dot, method = name.rpartition(".")
+    if dot:
+        return (f"; for a method of a class {owner} write {method} = {owner}().{method} into the module, "
+                f"and give {module.__name__}:{method}")  # fmt: skip
+    path = here.joinpath(*module.__name__.split("."))
+    for own in (path.with_suffix(".py"), path / "__init__.py"):
+        if own.exists() and str(own) != getattr(module, "__file__", None):
+            return f"; {own} is not used, because another module of that name was there first: rename it"
+    return ""
+
+
+# -- checking
+
+
+def _check(option: str, spec: str, function: Any, argument: str, refusal: type[GtaskError]) -> None:
+    """Raises `refusal` for what would fail, or do nothing, at each call."""
+    if not callable(function):
+        module_name, _, name = spec.partition(":")
+        place = _assignment(sys.modules[module_name], name)
+        raise refusal(f"{option} {spec}: it is no function, but of type {type(function).__name__} ({place})")
+    for called in _called(function):
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise refusal(f"{option} {spec}: it is async{_in(function)}, which gtask does not support; write a plain "
+                          "function: while that waits, the others run")  # fmt: skip
+    try:
+        # Not what a decorator says that it wraps: the decorator may well pass further arguments on.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (ValueError, TypeError):  # written in C; its parameters are not known
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise refusal(f"{option} {spec}: it is called with one argument, {argument}, and that does not fit: "
+                      f"{error}{_in(function)}") from None  # fmt: skip
+
+
+def _called(function: Any) -> list[Any]:
+    """What runs when it is called: the function itself, or an object's __call__, under any number of partials."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return [function] if isinstance(function, type) else [function, type(function).__call__]
+
+
+def _in(function: Any) -> str:
+    """Where it is defined, as ` (jobs.py:7 handle)`; "" where that is not known."""
+    for called in _called(function):
+        code = getattr(called, "__code__", None) or getattr(getattr(called, "__init__", None), "__code__", None)
+        if code is not None:
+            return f" ({place_of_function(code)})"
+    return ""
+
+
+def _assignment(module: ModuleType, name: str) -> str:
+    """Where a module gives a name its value, as `jobs.py:7`, without the line where that cannot be seen."""
+    file = _file(module)
+    lines = enumerate(linecache.getlines(file), 1)
+    return next((f"{file}:{number}" for number, line in lines if re.match(rf"{name}\b", line)), file)
