@@ -73,7 +73,8 @@ class App:
         self._fleet = Fleet()
         self._queue: Queue[tuple[float, Any]] = Queue(QUEUE)
         self._embedded: Embedded | None = None
-        self._environ = {**environ, "GTASK_MONITORED": "1", MARK: guard.run}
+        # Python programs that print reports without flushing are heard at once, unless they wish otherwise.
+        self._environ = {"PYTHONUNBUFFERED": "1", **environ, "GTASK_MONITORED": "1", MARK: guard.run}
         self._supervisor = Supervisor(
             config.command,
             environ=self._environ,
