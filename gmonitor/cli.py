@@ -18,12 +18,14 @@ Keys: q ends all tasks and quits, k ends the current generator.
 Each option can also be set by the environment: GMONITOR_TASKS, GMONITOR_LOG, …
 """
 
+import os
 import re
 import shutil
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from docopt import DocoptExit, docopt
 
@@ -77,10 +79,16 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Config | None
 
 
 def resolve(config: Config) -> Config:
-    """The configuration with a command that can be run: gtask is the one that belongs to this gmonitor."""
+    """The configuration with a command that can be run: gtask is the one that belongs to this gmonitor.
+
+    It is started as the installed command would be: -P keeps the current directory, and a random.py in it, from
+    being imported in the place of the standard library; functions named on the command line are found there all
+    the same. Only a gtask that is nowhere but in the current directory (a checkout) needs that directory first.
+    """
     name, *rest = config.command
     if name == "gtask":
-        return replace(config, command=(sys.executable, "-m", "gtask", *rest))
+        installed = [] if Path(gtask.__file__).parents[1].samefile(os.curdir) else ["-P"]
+        return replace(config, command=(sys.executable, *installed, "-m", "gtask", *rest))
     if shutil.which(name) is None:
         raise UsageError(f"cannot find the command {name!r}, or may not run it")
     return config

@@ -46,3 +46,9 @@ def start(run: Run, *words: str, columns: int = 80, rows: int = 24, **kwargs: ob
 def plain(*arguments: str, **kwargs: object) -> "subprocess.Popen[str]":
     environ = {**os.environ, **ENVIRON, **kwargs.pop("environ", {})}  # type: ignore[dict-item]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, **kwargs)  # type: ignore[call-overload]
+
+
+def wait_for_line(process: "subprocess.Popen[str]", wanted: str) -> str:
+    """Reads what a gmonitor prints up to the first line that contains this."""
+    assert process.stdout
+    return next(line for line in process.stdout if wanted in line)

@@ -1,16 +1,9 @@
 """Signals that gmonitor gets, and those that it sends."""
 
 import signal
-import subprocess
 
-from tests.system.fleets import Run, plain
+from tests.system.fleets import Run, plain, wait_for_line
 from tests.tasks import PATIENCE
-
-
-def wait_for_line(process: "subprocess.Popen[str]", wanted: str) -> str:
-    """Reads what a gmonitor prints up to the first line that contains this."""
-    assert process.stdout
-    return next(line for line in process.stdout if wanted in line)
 
 
 def test_two_signals_at_once_are_one(run: Run) -> None:
