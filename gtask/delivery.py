@@ -117,9 +117,9 @@ class AtMostOnce(Delivery):
                 lost = True
                 raise
             except NotMember:
-                if not lost:
+                # Either the attempt before has arrived, and ended the membership; or this task was taken for dead.
+                if unstarted and not lost:
                     raise
-                # The attempt before has arrived: it is what ended the membership.
 
         return leave
 
@@ -142,7 +142,7 @@ class AtMostOnce(Delivery):
                 self._call(member)
                 self._call = None
             except NotMember:
-                self._membership.join(instead_of=member)
+                self._membership.join(instead_of=member, to_store=True)
 
     def _next(self) -> int:
         self._seq += 1

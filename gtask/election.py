@@ -48,7 +48,8 @@ class Election:
                 beat = self._beat(member)
             except NotMember:
                 self.term = None
-                self._membership.join(instead_of=member)
+                if not self._membership.join(instead_of=member):
+                    return self._heartbeat  # this task is ending
                 member = self._membership.member
                 beat = self._beat(member)
             self.dead = beat.dead

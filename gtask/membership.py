@@ -18,6 +18,7 @@ class Membership:
         """`heartbeat`: T in seconds. `wait`: how long a BLMOVE may go on. Joins nothing yet."""
         self._store = store
         self._joining = RLock()
+        self._ending = False
         self._record = json.dumps({
             "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": heartbeat, "wait": wait,
             "nonce": uuid.uuid4().hex,
@@ -29,16 +30,25 @@ class Membership:
         """Takes this process's first id."""
         self.join(instead_of=self.member)
 
-    def join(self, instead_of: Member) -> None:
-        """Takes a new id, unless another greenlet has done it since `instead_of` was seen.
+    def close(self) -> None:
+        """The task is ending: an id taken now would be burnt, and stay in Redis as a task that nobody runs."""
+        self._ending = True
 
-        Whatever the old member held belongs to the queue again. Raises Trouble; bears repeating.
+    def join(self, instead_of: Member, *, to_store: bool = False) -> bool:
+        """Takes a new id, unless another greenlet has done it since `instead_of` was seen. Whatever the old member
+        held belongs to the queue again.
+
+        After `close` it joins only `to_store` what would be lost otherwise. Returns whether there is a member other
+        than `instead_of` now. Raises Trouble; bears repeating.
         """
         with self._joining:
             if self.member is not instead_of:
-                return
+                return True
+            if self._ending and not to_store:
+                return False
             member = Member(self._store.next_id(), self._record)
             self._store.beat(member, join=True)
             self.member = member
             for listener in self.on_join:
                 listener(member)
+            return True

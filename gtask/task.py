@@ -65,6 +65,7 @@ class Task:
         self._term: Term | None = None
         self._generating = gevent.spawn(lambda: None)  # the last term's greenlet; none yet
         self._wake = Event()  # the next heartbeat is due now
+        self._beating = True
         self._dead: set[int] = set()
         self._death = Event()
 
@@ -94,10 +95,12 @@ class Task:
 
     def _finish(self, heartbeat: gevent.Greenlet) -> None:
         # One deadline for all. The flag first: while this task finishes what it has in hand, another one can
-        # generate. The membership last: it protects what is in hand. The heartbeat goes on until then.
+        # generate. The membership last: it protects what is in hand. The heartbeat goes on until then, and is over
+        # before: one that came after the membership's end would find that this task is no member.
         grace = self._config.grace
         deadline = monotonic() + grace
         timer = gevent.spawn_later(grace, self._expired.set)
+        self._membership.close()
         self._election.standing = False
         if self._generator is not None:
             self._generator.stop()
@@ -106,9 +109,12 @@ class Task:
             self._outage.insist("release", self._election.resign, self._expired)
         if unfinished := self._handler.finish(deadline):
             log.warning("%d messages were not finished within %g s", unfinished, grace)
-        heartbeat.kill(block=False)  # after the membership's end it would join anew
-        self._handler.leave()
         self._pulse.stop()
+        self._beating = False
+        self._wake.set()
+        heartbeat.join(timeout=max(0.0, deadline - monotonic()))
+        heartbeat.kill()  # it waits for a Redis that is away
+        self._handler.leave()
         timer.kill()
         self._tell(f"has ended: {self._totals}")
 
@@ -116,7 +122,7 @@ class Task:
 
     def _beat_on(self) -> None:
         self._outage.insist("start", self._membership.first_join, self._expired)
-        while True:
+        while self._beating:
             pause = self._outage.insist("heartbeat", self._election.step, self._expired)
             self._pulse.beaten()
             self._follow()
