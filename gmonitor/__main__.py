@@ -10,6 +10,7 @@ from gtask.patch import patch
 
 def main() -> None:
     """Runs gmonitor and exits."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a TERM that our starter has blocked would be so for the tasks too
     for fd in (0, 1, 2):  # the event loop aborts on a closed one, and the next open would get its number
         try:
             os.fstat(fd)

@@ -114,9 +114,10 @@ def _binary() -> Path:
 
 
 def _folder() -> Path:
-    """Private, and short enough for the path of a socket (about 100 bytes)."""
-    folder = tempfile.mkdtemp(prefix="gmonitor-")
+    """Private, short enough for the path of a socket (about 100 bytes), and without our name: `pkill -f gmonitor`,
+    which finds words in arguments too, is for us, and the guard ends the server."""
+    folder = tempfile.mkdtemp(prefix="valkey-")
     if len(os.fsencode(folder)) > 80:
         os.rmdir(folder)
-        folder = tempfile.mkdtemp(prefix="gmonitor-", dir="/tmp")  # mkdtemp makes it ours alone
+        folder = tempfile.mkdtemp(prefix="valkey-", dir="/tmp")  # mkdtemp makes it ours alone
     return Path(folder)

@@ -59,7 +59,7 @@ class Guard:
 
 def _serve(fd: int, run: str) -> None:
     os.setsid()  # neither keys nor the shell's job control nor a kill of the monitor's group reach it …
-    tree.rename("guard")  # … nor `pkill gmonitor`
+    tree.rename("guard of a fleet")  # … nor `pkill -f gmonitor`
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     terminal = _private_terminal()
@@ -133,7 +133,7 @@ def _end(tasks: set[int], run: str, grace: float, server: int) -> None:
 
 def _left(tasks: set[int], run: str, server: int) -> list[int]:
     """Who of this run still lives: members of the tasks' groups, and whoever bears the run's mark."""
-    if not tree.PROC.is_dir():
+    if not tree.proc_is_ours():
         return [pid for pid in tasks if _exists(pid)]
     mark = f"{MARK}={run}".encode()
     return [

@@ -28,9 +28,15 @@ def adopt_orphans() -> None:
 
 
 def rename(name: str) -> None:
-    """What `ps` and `pkill` call this process (its arguments stay)."""
-    if _prctl:
+    """What `ps`, `pkill` and `pkill -f` call this process from now on: its name, and in the place of its arguments."""
+    if _prctl and proc_is_ours():
         _prctl(PR_SET_NAME, ctypes.create_string_buffer(name.encode()))
+        # The kernel shows as the arguments whatever lies in the memory in which they came.
+        fields = (PROC / "self" / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        start, end = int(fields[45]), int(fields[46])  # 48 and 49 in proc(5), which counts from 1 and has two before
+        if end - start > len(name):
+            ctypes.memset(start, 0, end - start)
+            ctypes.memmove(start, name.encode(), len(name))
 
 
 def dies_with_parent(parent: int, number: int = signal.SIGTERM) -> Callable[[], None]:
@@ -45,6 +51,15 @@ def dies_with_parent(parent: int, number: int = signal.SIGTERM) -> Callable[[], 
                 os._exit(1)
 
     return before_exec
+
+
+def proc_is_ours() -> bool:
+    """Whether /proc shows the processes of our own namespace. In a namespace of process ids that has no /proc of
+    its own (`unshare -pf`) the numbers in it are other processes, which must not be signalled."""
+    try:
+        return os.readlink(PROC / "self") == str(os.getpid())
+    except OSError:
+        return False
 
 
 def descendants(root: int) -> list[int]:
@@ -63,9 +78,9 @@ def descendants(root: int) -> list[int]:
 
 
 def processes() -> dict[int, tuple[str, int, int]]:
-    """pid -> state, parent, group of every process."""
+    """pid -> state, parent, group of every process; none where /proc is not ours."""
     found = {}
-    for entry in os.listdir(PROC) if PROC.is_dir() else ():
+    for entry in os.listdir(PROC) if proc_is_ours() else ():
         if entry.isdigit():
             try:
                 stat = (PROC / entry / "stat").read_text(errors="replace")

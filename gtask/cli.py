@@ -78,6 +78,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 def run(argv: list[str]) -> int:
     """Runs one command and returns its exit code. Errors become one line on stderr."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # our starter may have blocked TERM, and that is inherited
     closed = ensure_standard_files()
     try:
         arguments = parse(USAGE, argv)

@@ -1,9 +1,12 @@
 """A gmonitor with fake tasks, for tests: on a terminal, or printing lines."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.system.terminal import Terminal, alive
 
@@ -52,3 +55,11 @@ def wait_for_line(process: "subprocess.Popen[str]", wanted: str) -> str:
     """Reads what a gmonitor prints up to the first line that contains this."""
     assert process.stdout
     return next(line for line in process.stdout if wanted in line)
+
+
+def usual_port_is_free() -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", 6379)) != 0
+
+
+needs_free_port = pytest.mark.skipif(not usual_port_is_free(), reason="a Redis listens on the usual port")

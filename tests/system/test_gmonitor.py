@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.fleets import ENVIRON, GMONITOR, ROOT, Run, plain, start
+from tests.system.fleets import ENVIRON, GMONITOR, ROOT, Run, needs_free_port, plain, start
 from tests.system.terminal import Terminal, alive
 from tests.tasks import wait_until
 
@@ -439,12 +439,6 @@ def test_a_command_that_is_no_program_is_one_line(tmp_path: Path) -> None:
 # The embedded server
 
 
-def usual_port_is_free() -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", 6379)) != 0
-
-
-needs_free_port = pytest.mark.skipif(not usual_port_is_free(), reason="a Redis listens on the usual port")
 FREE = {"GTASK_REDIS": ""}
 
 
