@@ -1,6 +1,8 @@
 """Users' modules use what Python and its libraries offer: threads and queues, contexts, signals, exit functions. None
 of it may stop working in a task, and none of it may stop the task."""
 
+import json
+
 from tests.servers import ONE_SERVER
 from tests.tasks import wait_until
 
@@ -73,3 +75,85 @@ def test_waiting_for_a_thread_or_a_queue_lets_the_other_messages_run(server, red
     wait_until(lambda: task.total("processed") == 2, "both messages")
     assert task.total("processed", "errors") == 0, redis.lrange("errors", 0, -1)
     assert (tmp_path / "got").exists()
+
+
+# -- contexts
+
+CONTEXTS = """
+import contextvars, pathlib, time
+
+application = contextvars.ContextVar("application")
+customer = contextvars.ContextVar("customer", default="nobody")
+application.set("shop")
+
+def handle(message):
+    found = f"{application.get()} {customer.get()}"
+    customer.set(message)
+    application.set("changed")
+    time.sleep(0.05)  # long enough for all others to be where this one is
+    assert customer.get() == message
+    pathlib.Path("found").open("a").write(found + "\\n")
+
+def generate(last):
+    found = customer.get()
+    customer.set("generated")
+    yield f"{application.get()} {found} before"
+    yield f"{customer.get()} after"
+"""
+
+
+def test_a_message_finds_no_context_of_another_one(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(CONTEXTS)
+    handles_only(redis)
+    redis.rpush("messages", *(f"customer {number}" for number in range(6)))
+    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "3")
+    wait_until(lambda: task.total("processed") == 6)
+    assert redis.lrange("errors", 0, -1) == []
+    assert set((tmp_path / "found").read_text().splitlines()) == {"shop nobody"}
+
+
+def test_generate_keeps_its_context_and_no_message_sees_it(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(CONTEXTS)
+    redis.rpush("messages", "in hand")
+    options = ["--redis", server.url, "--generate", "job:generate", "--handle", "job:handle", "--interval", "0"]
+    task = start(*options)
+    wait_until(lambda: task.total("generated") == 2)
+    task.kill()
+    messages = redis.lrange("messages", 0, -1)
+    assert messages[-2:] == [b"shop nobody before", b"generated after"]
+    redis.delete("generatorIsActive", "generatorId")
+    handles_only(redis)
+    task = start(*options)
+    wait_until(lambda: task.total("processed") == len(messages))
+    assert set((tmp_path / "found").read_text().splitlines()) == {"shop nobody"}
+
+
+UNFINISHED = """
+import asyncio, gevent
+
+async def coroutine(message):
+    pass
+
+handles = {
+    "coroutine": lambda: coroutine("m"),
+    "generator": lambda: (letter for letter in "m"),
+    "greenlet": lambda: gevent.spawn(len, "m"),
+    "number": lambda: 7,
+}
+
+def handle(message):
+    return handles[message]()
+"""
+
+
+def test_a_handle_that_returns_what_nobody_runs_has_failed(server, redis, start, tmp_path) -> None:
+    """A plain function around an async one can only be known by what it returns."""
+    (tmp_path / "job.py").write_text(UNFINISHED)
+    handles_only(redis)
+    redis.rpush("messages", "coroutine", "generator", "greenlet", "number")
+    task = start("--redis", server.url, "--handle", "job:handle")
+    wait_until(lambda: task.total("processed") == 4)
+    failed = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
+    assert {entry["message"] for entry in failed} == {"coroutine", "generator"}
+    assert all("which nobody runs; async is not supported" in entry["error"] for entry in failed)
+    assert "never awaited" not in task.stderr
