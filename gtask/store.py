@@ -1,70 +1,23 @@
-"""Every Redis key, command and script. The only module that imports redis.
+"""Every Redis key and command, and the scripts in lua/; how they travel is in connections.py.
 
 Each method is one attempt. It raises Trouble when Redis does not answer or cannot just now (ask again,
 see outage.py), NotMember when Redis does not know the task, WrongType when a key holds something else.
 Which calls may be repeated after a lost reply is said in the first comment of their script in lua/.
-
-redis-py is used against its defaults, for reasons measured in 8.1:
-- it retries by itself, and a retried RPUSH, INCR or BLPOP runs twice or loses a message: no retry here;
-- a pool polls its socket before each command (5 times slower): fixed single-connection clients instead;
-- a BLPOP as long as the socket's timeout always fails: the blocking connection waits 2 s longer;
-- maintenance notifications cost a failing command at each connect: off.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
-import redis
-from redis.backoff import EqualJitterBackoff, NoBackoff
-from redis.commands.core import Script
-from redis.connection import parse_url
-from redis.driver_info import DriverInfo
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ClusterDownError,
-    MovedError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
+from redis.exceptions import AuthenticationError, AuthorizationError, MovedError, NoPermissionError, RedisError
 
-from gtask.exceptions import Forbidden, NotMember, Refused, Trouble, Unreachable, UsageError, WrongType
+from gtask.connections import Connections, Script, reason
+from gtask.exceptions import Forbidden, NotMember, Refused, Trouble, Unreachable
 
 OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
 REPLY_BYTES = 1 << 20  # a batch ends after about this much
 DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes to `errors`
-CONNECT_TIMEOUT = 3.0
-COMMAND_TIMEOUT = 5.0
-SPARE = 2.0  # seconds that the answer to a blocking command may be late
-
-# Errors that pass by themselves: a failover, a full or loading server, a script that runs too long. redis-py takes the
-# first word out of the text of those for which it has a class, but not where a script's error quotes them.
-_PASSING = ("LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOPERM",
-            "NOAUTH", "ACL failure", "can't run this command")  # fmt: skip
-_PASSING_CLASSES = (OutOfMemoryError, ClusterDownError, TryAgainError, NoPermissionError)
-_NOT_THE_PRIMARY = ("READONLY", "UNBLOCKED")
-# Taken from a URL's query they would undo the choices above.
-_NOT_FROM_URL = {"retry", "retry_on_timeout", "retry_on_error", "socket_timeout", "socket_connect_timeout", "protocol",
-                 "decode_responses", "encoding", "encoding_errors", "max_connections", "timeout",
-                 "health_check_interval", "single_connection_client"}  # fmt: skip
-
-_BACKOFF = EqualJitterBackoff(cap=1.0, base=0.05)
-
-
-def backoff(failures: int) -> float:
-    """Seconds until the next try, with jitter: a fleet must not come back all at once."""
-    return _BACKOFF.compute(failures)
 
 
 class Keys:
@@ -117,64 +70,16 @@ class Beat:
     last: str | None
 
 
-class Store:
-    """One process's connections to Redis: heartbeat, commands, blocking pop, notices."""
+class Store(Connections):
+    """What tasks and commands ask of Redis."""
 
     def __init__(self, url: str, namespace: str, *, heartbeat: float = 1, wait: float = 5) -> None:
         """Connects to nothing yet. `heartbeat` and `wait` in seconds. Raises UsageError for a bad URL."""
+        super().__init__(url, heartbeat=heartbeat, wait=wait)
         self.keys = Keys(namespace)
-        self.address = _address(url)
-        self._wait = wait
         self._heartbeat = heartbeat
-        # A heartbeat must be over, and its repeat too, while the flag lives.
-        self._heart_timeout = max(0.5, heartbeat / 2)
-        self._blocking_id: int | None = None
-        try:
-            self._options = {k: v for k, v in _parse_url(url).items() if k not in _NOT_FROM_URL}
-            self._pool(COMMAND_TIMEOUT).make_connection()
-        except (ValueError, TypeError, RedisError) as error:
-            raise UsageError(f"--redis {self.address}: {error}") from None
 
-    # -- connections
-
-    def _pool(self, timeout: float | None, **options: Any) -> redis.ConnectionPool:
-        fixed = {
-            "protocol": 2,
-            "driver_info": _DRIVER,
-            "retry": Retry(NoBackoff(), 0),
-            "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout or CONNECT_TIMEOUT,
-            "decode_responses": True,
-            "encoding_errors": "surrogateescape",
-        }
-        return redis.ConnectionPool(**{**self._options, **fixed, **options})
-
-    def _client(self, timeout: float | None, **options: Any) -> Any:
-        """A client with one connection, which is opened here and again after each loss."""
-        return redis.Redis(connection_pool=self._pool(timeout, **options), single_connection_client=True)
-
-    @cached_property
-    def _heart(self) -> Any:
-        return self._client(self._heart_timeout)
-
-    @cached_property
-    def _commands(self) -> Any:
-        return self._client(COMMAND_TIMEOUT)
-
-    @cached_property
-    def _blocking(self) -> Any:
-        return self._client(self._wait + SPARE, socket_connect_timeout=CONNECT_TIMEOUT, redis_connect_func=self._greet)
-
-    @cached_property
-    def _listener(self) -> Any:
-        return redis.Redis(connection_pool=self._pool(None))
-
-    def _greet(self, connection: Any) -> None:
-        """Remembers the id under which `unblock` can end this connection's blocking command."""
-        connection.on_connect()
-        connection.send_command("CLIENT", "ID")
-        self._blocking_id = connection.read_response()
+    # -- the server
 
     def connect(self) -> None:
         """Opens the command connection and looks at the server.
@@ -193,7 +98,7 @@ class Store:
             raise Refused(f"Redis at {self.address} refuses: {error}; put user and password into --redis "
                           "(redis://user:password@host)") from None  # fmt: skip
         except (RedisError, OSError) as error:
-            raise Unreachable(f"no Redis at {self.address}: {_reason(error)}; start one, or name another with "
+            raise Unreachable(f"no Redis at {self.address}: {reason(error)}; start one, or name another with "
                               "--redis or GTASK_REDIS") from None  # fmt: skip
         numbers = tuple(int(part) for part in version.split(".")[:2])
         if numbers < OLDEST_SERVER:
@@ -202,11 +107,11 @@ class Store:
     def check_permissions(self) -> None:
         """Raises Refused when this user may not run scripts or read the queue, as a task must."""
         try:
-            _POP(keys=(self.keys.messages,), args=(0, 0), client=self._commands)
-        except NoPermissionError as error:
+            self.pop(0)
+        except Forbidden as error:
             raise Refused(f"Redis at {self.address} refuses: {error}; a task needs scripts, lists, hashes and "
                           "sorted sets") from None  # fmt: skip
-        except (RedisError, OSError):
+        except Trouble:
             return  # lost again, or full: the task meets it too, and waits
 
     def eviction_policy(self) -> str:
@@ -216,51 +121,6 @@ class Store:
                 return str(commands.info("memory").get("maxmemory_policy", ""))
             except NoPermissionError:
                 return ""
-
-    @contextmanager
-    def _asking(self, name: str) -> Iterator[Any]:
-        """The client `name`, with redis-py's errors as ours.
-
-        It starts anew where the server is not the right one any more: a demoted primary still answers, but its
-        name may belong to another by now; a Redis Cluster says where the namespace's slot is.
-        """
-        try:
-            yield getattr(self, name)  # which connects when it is the first time
-        except MovedError as error:
-            self._follow(error, name)
-            raise Trouble(f"the keys are at {error.host}:{error.port}") from error
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            raise Trouble(_reason(error)) from error
-        except ResponseError as error:
-            if isinstance(error, ReadOnlyError) or any(word in str(error) for word in _NOT_THE_PRIMARY):
-                self._drop(name)
-            elif not any(word in str(error) for word in _PASSING) and not isinstance(error, _PASSING_CLASSES):
-                hint = "does another program use these keys? see --namespace"
-                raise WrongType(f"Redis: {_reason(error)}; {hint}") from error
-            trouble = Forbidden if isinstance(error, NoPermissionError) else Trouble
-            raise trouble(_reason(error)) from error
-        except RedisError as error:
-            raise Trouble(_reason(error)) from error
-
-    def _follow(self, error: MovedError, name: str) -> None:
-        self._options |= {"host": error.host, "port": error.port}
-        self._drop(name)
-
-    def _drop(self, name: str) -> None:
-        """The next use makes a new client. The old one is not closed under whoever still waits for its reply."""
-        self.__dict__.pop(name, None)
-
-    def close(self) -> None:
-        """Closes what is open. The store can be used again."""
-        for name in ("_heart", "_commands", "_blocking", "_listener"):
-            client = self.__dict__.pop(name, None)
-            if client is not None:
-                client.close()
-                client.connection_pool.disconnect()
-
-    def _run(self, script: Script, keys: Sequence[str], *args: Any, client: str = "_commands") -> Any:
-        with self._asking(client) as asked:
-            return script(keys=keys, args=args, client=asked)
 
     # -- membership and election
 
@@ -330,23 +190,6 @@ class Store:
         next claim finds it, also when this reply is lost. True when there was one."""
         inflight = self.keys.inflight(task_id)
         return self._block("BLMOVE", self.keys.messages, inflight, "LEFT", "RIGHT", _plain(self._wait)) is not None
-
-    def _block(self, *command: str) -> Any:
-        """The reply of a command that waits in Redis.
-
-        A task that was stopped for so long finds two things when it goes on: its time is over, and the reply is
-        here. redis-py looks at the time first, and would throw the reply away with its message.
-        """
-        with self._asking("_blocking") as blocking:
-            connection = blocking.connection
-            try:
-                connection.send_command(*command)
-                if connection.can_read(self._wait + SPARE) or connection.can_read(0):
-                    return connection.read_response()
-                raise redis.TimeoutError(f"no answer to {command[0]}")
-            except BaseException:
-                connection.disconnect()  # what it still brings is no answer to the next command
-                raise
 
     def unblock(self) -> None:
         """Ends a `blpop` or `blmove` that waits now; nothing is lost by it. Managed servers may refuse."""
@@ -488,29 +331,12 @@ def _script(name: str) -> Script:
     text = (folder / f"{name}.lua").read_text()
     if name in ("beat", "push", "release"):
         text = (folder / "fence.lua").read_text() + text
-    return Script(_ENCODER, text)
+    return Script(text)
 
 
-_parse_url: Any = parse_url  # redis-py leaves it untyped
-
-_DRIVER = DriverInfo()  # made once: redis-py looks its own version up for each connection, which takes 2 ms
-# Script needs a client only to learn how to encode the text; one that never connects serves.
-_ENCODER = redis.Redis(driver_info=_DRIVER)
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
 _POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
 _REAP, _READ, _SETTLE = _script("reap"), _script("read"), _script("settle")
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def _address(url: str) -> str:
-    """The URL as it may be shown: without its password."""
-    parts = urlsplit(url)
-    if parts.password:
-        url = parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
-    return url.partition("?")[0]  # the query may hold a password too
 
 
 def _plain(seconds: float) -> str:

@@ -11,6 +11,7 @@ import gevent
 from gevent.event import Event
 
 from gtask.config import Config
+from gtask.connections import backoff
 from gtask.delivery import AtLeastOnce, AtMostOnce
 from gtask.election import Election, Term
 from gtask.exceptions import EXIT_OK, EXIT_OUTPUT, EXIT_READER_GONE, EXIT_SOFTWARE, GtaskError, Trouble
@@ -22,7 +23,7 @@ from gtask.outage import Outage
 from gtask.pulse import Pulse
 from gtask.recovery import recover
 from gtask.report import Reporter, Totals, Writer
-from gtask.store import Member, Store, backoff
+from gtask.store import Member, Store
 
 log = logging.getLogger(__name__)
 
