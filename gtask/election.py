@@ -1,5 +1,6 @@
 """Who generates: asks with every heartbeat, and knows for which term this task was elected."""
 
+import logging
 from dataclasses import dataclass
 from time import monotonic
 
@@ -8,6 +9,8 @@ from gevent.lock import RLock
 from gtask.exceptions import NotMember
 from gtask.membership import Membership
 from gtask.store import Beat, Member, Store
+
+log = logging.getLogger(__name__)
 
 # Redis removes a key in the millisecond after its life; asking in that very one would be too early.
 AFTER_EXPIRY = 0.002
@@ -26,11 +29,12 @@ class Term:
 class Election:
     """Owner of the current term; None while this task is a handler."""
 
-    def __init__(self, store: Store, membership: Membership, heartbeat: float) -> None:
-        """`heartbeat`: T in seconds."""
+    def __init__(self, store: Store, membership: Membership, heartbeat: float, generate: str) -> None:
+        """`heartbeat`: T in seconds. `generate`: the function's name, for the log."""
         self._store = store
         self._membership = membership
         self._heartbeat = heartbeat
+        self._generate = generate
         self.term: Term | None = None
         self.standing = True  # False: this task is ending and wants the flag no more
         self._asking = RLock()
@@ -54,6 +58,7 @@ class Election:
                 beat = self._beat(member)
             self.dead = beat.dead
             if beat.elected:
+                self._say_whose(beat.before)
                 self.term = Term(member, beat.term, beat.generated, beat.last)
             elif not beat.renewed:
                 self.term = None
@@ -61,6 +66,11 @@ class Election:
 
     def _beat(self, member: Member) -> Beat:
         return self._store.beat(member, term=self.term.number if self.term else 0, want=self.standing)
+
+    def _say_whose(self, before: str | None) -> None:
+        """A renamed function is no reason to refuse; but one that was changed by mistake should be seen."""
+        if before not in (None, self._generate):
+            log.warning("%s goes on where %s left off", self._generate, before)
 
     def refused(self, term: Term) -> None:
         """A push was refused in `term`: it is over, even if the next heartbeat finds the flag still this task's

@@ -2,6 +2,7 @@
 
 GtaskError
  ├─ UsageError        64  bad option, setting, module or function
+ │   └─ OthersKeys    64  the demo and one's own functions must not share keys
  ├─ Unreachable       69  no Redis at start, or one that is too old
  ├─ UserCodeError     70  the user's generate raised, or yielded what is no message
  ├─ WrongType         70  a key of ours holds another program's data
@@ -32,6 +33,10 @@ class UsageError(GtaskError):
     """Raised when an option, a setting or a module:function cannot be used."""
 
     code = EXIT_USAGE
+
+
+class OthersKeys(UsageError):
+    """Raised when the demo would share keys with somebody's own functions, or they with the demo's."""
 
 
 class Unreachable(GtaskError):

@@ -14,14 +14,15 @@ from gtask.store import Member, Store
 class Membership:
     """Owner of the task's id. `member` is replaced as a whole, so whoever holds an old one can tell."""
 
-    def __init__(self, store: Store, heartbeat: float, wait: float) -> None:
-        """`heartbeat`: T in seconds. `wait`: how long a BLMOVE may go on. Joins nothing yet."""
+    def __init__(self, store: Store, heartbeat: float, wait: float, generate: str) -> None:
+        """`heartbeat`: T in seconds. `wait`: how long a BLMOVE may go on. `generate`: the function's name, for the demo
+        and one's own functions must not share keys. Joins nothing yet."""
         self._store = store
         self._joining = RLock()
         self._ending = False
         self._record = json.dumps({
             "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": heartbeat, "wait": wait,
-            "nonce": uuid.uuid4().hex,
+            "generate": generate, "nonce": uuid.uuid4().hex,
         })  # fmt: skip
         self.member = Member(0, self._record)
         self.on_join: list[Callable[[Member], None]] = []

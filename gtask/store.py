@@ -13,7 +13,7 @@ from typing import Any
 from redis.exceptions import AuthenticationError, AuthorizationError, MovedError, NoPermissionError, RedisError
 
 from gtask.connections import Connections, Script, reason
-from gtask.exceptions import Forbidden, NotMember, Refused, Trouble, Unreachable
+from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Trouble, Unreachable
 
 OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
 REPLY_BYTES = 1 << 20  # a batch ends after about this much
@@ -68,6 +68,7 @@ class Beat:
     dead: list[int]
     generated: int
     last: str | None
+    before: str | None  # elected: the name of the `generate` of the last term, whoever's it was
 
 
 class Store(Connections):
@@ -131,17 +132,22 @@ class Store(Connections):
 
     def beat(self, member: Member, *, term: int = 0, want: bool = False, join: bool = False) -> Beat:
         """One heartbeat (beat.lua). `term` is 0 for a handler; `want`: take the flag when it is free. Raises
-        NotMember, unless it is to `join`."""
+        NotMember, unless it is to `join`, and OthersKeys."""
         k = self.keys
         answer = self._run(
             _BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members, k.resumed), member.task_id, member.record,
             term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join), client="_heart",
         )  # fmt: skip
+        if answer[0] == -2:
+            raise OthersKeys(
+                f"these keys in Redis at {self.address} belong to {answer[1]}; the demo and one's own functions do not "
+                "share messages: choose other keys with --namespace NAME"
+            )
         if answer[0] < 0:
             raise NotMember
         role, term, remaining, dead, *rest = answer
-        generated, last = rest if role == 2 else (0, None)
-        return Beat(role == 1, role == 2, term, remaining / 1000, [int(i) for i in dead], generated, last)
+        generated, last, before = rest if role == 2 else (0, None, None)
+        return Beat(role == 1, role == 2, term, remaining / 1000, [int(i) for i in dead], generated, last, before)
 
     def release(self, member: Member, term: int) -> bool:
         """Gives the flag up and tells the others. False when it was not this task's any more."""

@@ -54,8 +54,8 @@ class Task:
         self._ended = Event()
         self._code = EXIT_OK
         self._outage = Outage(store.address, backoff)
-        self._membership = Membership(store, config.heartbeat, config.wait)
-        self._election = Election(store, self._membership, config.heartbeat)
+        self._membership = Membership(store, config.heartbeat, config.wait, config.generate)
+        self._election = Election(store, self._membership, config.heartbeat, config.generate)
         self._pulse = Pulse(make_store, self._membership, config.heartbeat)
         self._handler = Handler(
             handle,

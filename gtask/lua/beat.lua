@@ -4,18 +4,22 @@
 -- for the time that Redis, or the whole machine, stood still, nor within the 3 heartbeats after it.
 -- KEYS flag owner generator tasks members resumed
 -- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
--- -> {role, term, flag's remaining ms, {dead ids}, generated, last}; role 0 handler, 1 renewed, 2 elected;
---    {-1}: this task is not a member (it was reaped, or Redis is a new one)
+-- -> {role, term, flag's remaining ms, {dead ids}, generated, last, generate before}; role 0 handler, 1 renewed,
+--    2 elected; {-1}: this task is not a member (it was reaped, or Redis is a new one);
+--    {-2, generate}: it may neither join nor generate, for these keys belong to that other `generate`
+-- The hash `generator` remembers which function generates. The demo and somebody's own functions never share keys: each
+-- would handle the other's messages. Keys without that mark (another program's, an older version's) are anybody's, and a
+-- member without it (of an older version, while a fleet is being renewed) may go on.
 local flag, owner, generator, tasks, members, resumed = unpack(KEYS)
 local id, member, term, seconds, heartbeat, want, join = unpack(ARGV)
 want = want == '1'
 
 local known = redis.call('HGET', members, id)
-if not known and join == '1' then
-  redis.call('HSET', members, id, member)
-elseif known ~= member then
-  return {-1}
-end
+if known and known ~= member or not known and join == '0' then return {-1} end
+local generate, theirs = cjson.decode(member).generate, redis.call('HGET', generator, 'generate')
+local demo = 'gtask.demo:generate'
+if theirs and generate and (theirs == demo) ~= (generate == demo) then return {-2, theirs} end
+if not known then redis.call('HSET', members, id, member) end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local still = redis.call('ZCOUNT', tasks, now - 3 * heartbeat, now) == 0
@@ -40,7 +44,10 @@ else
   if want and redis.call('SET', flag, '1', 'NX', 'EX', seconds) then role = 2 end
 end
 if role > 0 then redis.call('SET', owner, id, 'PX', seconds * 1000 - 5) end
-if role == 2 then term = redis.call('HINCRBY', generator, 'term', 1) end
+if role == 2 then
+  term = redis.call('HINCRBY', generator, 'term', 1)
+  if generate then redis.call('HSET', generator, 'generate', generate) end
+end
 
 local dead = {}
 if redis.call('EXISTS', resumed) == 0 then
@@ -50,5 +57,6 @@ local answer = {role, tonumber(term), redis.call('PTTL', flag), dead}
 if role == 2 then
   answer[5] = tonumber(redis.call('HGET', generator, 'generated') or 0)
   answer[6] = redis.call('HGET', generator, 'last')
+  answer[7] = theirs
 end
 return answer

@@ -47,7 +47,7 @@ class Hands:
 
     def __init__(self, server: Server, kind: type[Delivery]) -> None:
         self.store = Lossy(server.url, "", heartbeat=1000, wait=1)
-        self.membership = Membership(self.store, 1000, 1)
+        self.membership = Membership(self.store, 1000, 1, "jobs:generate")
         self.delivery = kind(self.store, self.membership)
         self.hand: list[str] = []
         self.membership.first_join()

@@ -1,11 +1,12 @@
 """The scripts beat, push and release on a real server: at most one generator, and each message once."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from gtask.exceptions import NotMember, Trouble
+from gtask.exceptions import NotMember, OthersKeys, Trouble
 from gtask.store import Beat, Member, Store
 from tests.servers import Server
 from tests.tasks import wait_until
@@ -18,10 +19,12 @@ class Fleet:
         self.server = server
         self.stores: list[Store] = []
 
-    def join(self, record: str | None = None, *, heartbeat: float = 1, namespace: str = "") -> "Candidate":
+    def join(
+        self, record: str | None = None, *, heartbeat: float = 1, namespace: str = "", generate: str = "jobs:generate"
+    ) -> "Candidate":
         store = Store(self.server.url, namespace, heartbeat=heartbeat)
         self.stores.append(store)
-        member = Member(store.next_id(), record or f"process {len(self.stores)}")
+        member = Member(store.next_id(), record or json.dumps({"nonce": len(self.stores), "generate": generate}))
         store.beat(member, join=True)
         return Candidate(store, member)
 
@@ -232,7 +235,7 @@ def test_a_repeated_push_changes_nothing(redis, fleet) -> None:
     assert task.push(2, b"c") == 3
     assert task.push(2, b"c") == 3
     assert redis.lrange("messages", 0, -1) == [b"a", b"b", b"c"]
-    assert redis.hgetall("generator") == {b"term": b"1", b"generated": b"3", b"last": b"c"}
+    assert redis.hmget("generator", "term", "generated", "last") == [b"1", b"3", b"c"]
 
 
 def test_a_push_that_leaves_a_gap_is_refused(redis, fleet) -> None:
@@ -308,10 +311,10 @@ def test_a_flag_that_another_program_has_set_makes_its_owner_step_aside(redis, f
 
 
 def test_ids_and_terms_that_an_emptied_redis_gives_out_again_are_not_taken_for_the_old_ones(redis, fleet) -> None:
-    old = fleet.join("old process")
+    old = fleet.join('{"nonce": "old process"}')
     old.beat()
     redis.flushall()
-    new = fleet.join("new process")
+    new = fleet.join('{"nonce": "new process"}')
     new.beat()
     assert (new.member.task_id, new.term) == (old.member.task_id, old.term), "the same id, term and count"
     assert old.push(0, b"of the time before") is None
@@ -321,3 +324,38 @@ def test_ids_and_terms_that_an_emptied_redis_gives_out_again_are_not_taken_for_t
     assert redis.get("generatorId") == b"1"
     assert new.push(0, b"1") == 1
     assert redis.lrange("messages", 0, -1) == [b"1"]
+
+
+# -- whose keys these are
+
+DEMO = "gtask.demo:generate"
+
+
+@pytest.mark.parametrize(("first", "second"), [(DEMO, "jobs:generate"), ("jobs:generate", DEMO)])
+def test_the_demo_and_one_s_own_functions_do_not_share_keys(redis, fleet: Fleet, first: str, second: str) -> None:
+    fleet.join(generate=first).beat()
+    with pytest.raises(OthersKeys, match=f"{first}.*--namespace"):
+        fleet.join(generate=second)
+    assert redis.hlen("tasks:members") == redis.zcard("tasks") == 1, "who may not join leaves nothing behind"
+    fleet.join(generate=second, namespace="other").beat()
+
+
+def test_who_joined_before_it_was_known_whose_the_keys_are_ends_with_its_next_heartbeat(fleet: Fleet) -> None:
+    demo, own = fleet.join(generate=DEMO), fleet.join(generate="jobs:generate")
+    assert own.beat().elected
+    with pytest.raises(OthersKeys):
+        demo.beat()
+
+
+def test_a_renamed_function_goes_on_and_learns_whose_work_it_continues(fleet: Fleet) -> None:
+    old = fleet.join(generate="jobs:generate")
+    assert old.beat().before is None
+    old.release()
+    assert fleet.join(generate="jobs:orders").beat().before == "jobs:generate"
+
+
+@pytest.mark.parametrize("generate", [DEMO, "jobs:generate"])
+def test_keys_without_a_mark_are_anybody_s(redis, fleet: Fleet, generate: str) -> None:
+    redis.hset("generator", mapping={"generated": 64, "last": "64"})
+    redis.rpush("messages", "of another program")
+    assert fleet.join(generate=generate).beat().last == "64"

@@ -146,7 +146,8 @@ class Scripts(RuleBasedStateMachine):
     def a_task_joins(self, number: int = 0, size: int = 0, coin: bool = False) -> None:
         if len(self.sims) > 4:
             return
-        member = Member(self.store.next_id(), '{"heartbeat": %d, "wait": 1, "nonce": "%d"}' % (HOUR, next(self.number)))  # noqa: UP031
+        record = {"heartbeat": HOUR, "wait": 1, "generate": "jobs:generate", "nonce": next(self.number)}
+        member = Member(self.store.next_id(), json.dumps(record))
         self.store.beat(member, join=True)
         self.sims.append(Sim(member))
 

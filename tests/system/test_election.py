@@ -121,10 +121,10 @@ def test_an_interval_of_0_generates_as_fast_as_it_can(redis, server, start) -> N
 
 @ONE_SERVER
 def test_a_generator_asks_for_no_messages_any_more(server, redis, start, tmp_path) -> None:
-    (tmp_path / "job.py").write_text("def generate(last): return []\n")
-    first = start("--redis", server.url, "--interval", IDLE)
+    (tmp_path / "job.py").write_text("def one(last): yield '1'\ndef none(last): return []\n")
+    first = start("--redis", server.url, "--generate", "job:one")
     wait_until(first.is_generator)
-    second = start("--redis", server.url, "--generate", "job:generate", "--wait", "60")
+    second = start("--redis", server.url, "--generate", "job:none", "--wait", "60")
     wait_until(lambda: second.total("processed") == 1, "it handles")
     wait_until(lambda: any("b" in c["flags"] for c in redis.client_list()), "it waits in Redis")
     first.send(signal.SIGKILL)

@@ -7,7 +7,9 @@ from gtask.store import Beat
 
 
 def beat(*, renewed: bool = False, elected: bool = False, remaining: float) -> Beat:
-    return Beat(renewed=renewed, elected=elected, term=1, remaining=remaining, dead=[], generated=0, last=None)
+    return Beat(
+        renewed=renewed, elected=elected, term=1, remaining=remaining, dead=[], generated=0, last=None, before=None
+    )
 
 
 @pytest.mark.parametrize("role", ["renewed", "elected"])
