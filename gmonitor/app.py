@@ -16,7 +16,7 @@ from gmonitor import tree
 from gmonitor.config import Config
 from gmonitor.display import Display, Live, choose
 from gmonitor.embedded import Embedded, redis_listens
-from gmonitor.events import Ended, Event, KillAsked, Noted, Tick
+from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Tick
 from gmonitor.fleet import Fleet
 from gmonitor.guard import MARK, Guard
 from gmonitor.supervisor import Supervisor
@@ -112,7 +112,10 @@ class App:
             gevent.spawn(self._ticks)
             while not self._finished:
                 at, event = self._queue.get()
-                self._step(at, event)
+                try:
+                    self._step(at, event)
+                except OSError as error:  # it concerns this one step; the fleet goes on
+                    self._apply(Noted(f"the system refuses: {error}"), at)
         finally:
             self._display.close()
             if not self._finished:
@@ -158,6 +161,8 @@ class App:
             self._display.tick()
         else:
             self._display.changed(entries)
+        if isinstance(event, Reported):
+            self._insist(at)
 
     def _all_ended(self, at: float) -> list[Any]:
         """On the screen the reasons stay to be read; where nobody looks there is nothing to wait for."""
@@ -168,14 +173,25 @@ class App:
         return []
 
     def _kill(self, at: float) -> None:
-        generator = self._fleet.generator
         if self._ending:
             return
-        if generator is None:
+        if not self._fleet.generators:
             self._apply(Noted("k: there is no generator at the moment"), at)
-        else:
-            self._supervisor.interrupt(generator.pid)
-            self._apply(KillAsked(generator.pid), at)
+        for task in self._fleet.generators:
+            try:
+                self._supervisor.interrupt(task.pid)
+            except PermissionError:
+                name = f"{task.name} (pid {task.pid})"
+                self._apply(Noted(f"k: {name} may not be signalled, it runs as another user; q closes its stdin"), at)
+            else:
+                self._apply(KillAsked(task.pid), at)
+
+    def _insist(self, at: float) -> None:
+        """A wrapper such as `sh -c 'gtask; …'` keeps the signal for itself: then all in its group get it."""
+        for task in self._fleet.generators:
+            if task.deaf and not self._ending:
+                self._supervisor.interrupt_group(task.pid)
+                self._apply(GroupAsked(task.pid), at)
 
     def _end(self, number: int | None = None, at: float = 0.0) -> None:
         """The graceful end; asked for again (by this signal, at this time), the end without grace."""
@@ -192,7 +208,14 @@ class App:
         if isinstance(self._display, Live):
             self._display.keys = AGAIN
         self._display.changed([])
-        gevent.spawn(lambda: self._post(Finished(tuple(self._supervisor.end()))))
+        gevent.spawn(self._end_tree)
+
+    def _end_tree(self) -> None:
+        left: list[int] = []
+        try:
+            left = self._supervisor.end()
+        finally:  # whatever happened, the loop must not wait for ever
+            self._post(Finished(tuple(left)))
 
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, GtaskError):
@@ -271,8 +294,10 @@ class App:
         self._post(Failed(error))
 
     def _crashed(self, context: object, kind: type, error: BaseException, trace: object) -> None:
-        """The event loop's report of a greenlet that died of a bug."""
-        if not isinstance(error, gevent.GreenletExit):
+        """The event loop's report of a greenlet that died: of a bug, or because the system refused something."""
+        if isinstance(error, OSError):
+            gevent.spawn(self._post, Noted(f"the system refuses: {error}"))
+        elif not isinstance(error, gevent.GreenletExit):
             gevent.spawn(self._post, Failed(error))
 
 

@@ -53,7 +53,7 @@ class Child:
         return self._process.returncode is None
 
     def signal(self, number: int) -> None:
-        """A signal to this process alone."""
+        """A signal to this process alone. Raises PermissionError when it has become another user's."""
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)

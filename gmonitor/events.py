@@ -37,6 +37,13 @@ class KillAsked:
 
 
 @dataclass(frozen=True)
+class GroupAsked:
+    """This task has not heeded that it was asked, so that all processes of its group were."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
 class Ended:
     """A process has ended; `code` is its exit code, or minus the number of the signal."""
 
@@ -56,4 +63,4 @@ class Tick:
     """A second is over: rates are taken."""
 
 
-Event = Started | Reported | Said | KillAsked | Ended | Noted | Tick
+Event = Started | Reported | Said | KillAsked | GroupAsked | Ended | Noted | Tick

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from heapq import merge
 from typing import Literal
 
-from gmonitor.events import Ended, Event, KillAsked, Noted, Reported, Said, Started, Tick
+from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Said, Started, Tick
 from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, printable
 
 LONGEST = 500  # characters of a log line; no terminal shows more
 MOST = 10**15  # no count gets there; a broken task must not break the sums
 WINDOW = 5.0  # seconds over which rates are taken
+HEED = 1.0  # seconds that a generator has to heed its interruption
 
 
 @dataclass
@@ -20,12 +21,15 @@ class Task:
     pid: int
     task_id: int | None = None
     generates: bool = False  # by its own reports
+    outdated: bool = False  # what it reports next may be from before it was interrupted or replaced
     was_generator: bool = False
     generated: int = 0
     processed: int = 0
     errors: int = 0
     code: int | None = None  # None: alive
     asked_at: float | None = None  # when the user asked for its end
+    heeds_by: float | None = None  # until then it may go on
+    deaf: bool = False  # it has generated since
     ended_at: float | None = None
     last_words: str = ""
 
@@ -75,7 +79,6 @@ class Fleet:
     """All tasks by pid, in the order of their start, and the log."""
 
     tasks: dict[int, Task] = field(default_factory=dict)
-    generator: Task | None = None  # the living one
     predecessor: Task | None = None  # the last one that was the generator
     events: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
     outputs: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
@@ -86,6 +89,11 @@ class Fleet:
     def alive(self) -> int:
         """How many tasks run."""
         return sum(task.alive for task in self.tasks.values())
+
+    @property
+    def generators(self) -> list[Task]:
+        """Whoever generates: one, but for a moment, or where other programs do not obey."""
+        return [task for task in self.tasks.values() if task.generates]
 
     @property
     def totals(self) -> Totals:
@@ -122,8 +130,13 @@ class Fleet:
                 entries += self._said(self.tasks[pid], lines, left_out, stamp)
             case KillAsked(pid):
                 task = self.tasks[pid]
-                task.asked_at = at
+                task.asked_at, task.heeds_by, task.outdated = at, at + HEED, True
                 entries.append(self._log(f"k: interrupted the generator, {task.name} (pid {pid})", stamp))
+            case GroupAsked(pid):
+                task = self.tasks[pid]
+                task.heeds_by, task.deaf = None, False
+                text = f"k: {task.name} (pid {pid}) still generates: interrupted its whole group"
+                entries.append(self._log(text, stamp))
             case Ended(pid, code):
                 entries.append(self._ended(self.tasks[pid], code, at, stamp))
             case Noted(text):
@@ -153,19 +166,31 @@ class Fleet:
             case SwitchedToGenerator():
                 return self._switched(task, at, stamp)
             case Generated(total):
-                task.generated = min(total, MOST)
+                grown, task.generated = total > task.generated, min(total, MOST)
+                return self._grown(task, at, stamp) if grown else []
             case Processed(total, errors):
                 task.processed, task.errors = min(total, MOST), min(errors, MOST)
                 task.generates = False  # it handles again, or has just ended
-                if self.generator is task:
-                    self.generator = None
             case Output(text):
                 return [self._output(f"{task.name}: {text}", stamp)]
         return []
 
-    def _switched(self, task: Task, at: float, stamp: str) -> list[Entry]:
-        before, self.predecessor, self.generator = self.predecessor, task, task
+    def _grown(self, task: Task, at: float, stamp: str) -> list[Entry]:
+        """Whoever generates more is a generator, whatever it was told: other programs do not ask for permission."""
+        if task.outdated:
+            task.outdated = False
+            return []
+        task.deaf = task.heeds_by is not None and at >= task.heeds_by
+        if task.generates:
+            return []
+        text = f"{task.name} generates again" if task.was_generator else f"{task.name} is the generator"
         task.generates = task.was_generator = True
+        return [self._log(text, stamp)]
+
+    def _switched(self, task: Task, at: float, stamp: str) -> list[Entry]:
+        before, self.predecessor = self.predecessor, task
+        task.generates = task.was_generator = True
+        task.outdated, task.heeds_by = False, None
         if before is None or before is task:
             return [self._log(f"{task.name} is the generator", stamp)]
         if before.asked_at is not None:
@@ -177,7 +202,7 @@ class Fleet:
             reason = f"in place of {before.name}"  # which does not know it yet
         else:
             reason = f"after {before.name} gave it up"
-        before.generates = False  # there is exactly one
+        before.generates, before.outdated = False, True  # there is exactly one
         return [
             self._log(f"{task.name} is the generator", stamp, screen=False),
             self._log(f"{task.name} became the generator {reason}", stamp),
@@ -192,9 +217,7 @@ class Fleet:
         return entries
 
     def _ended(self, task: Task, code: int, at: float, stamp: str) -> Entry:
-        task.code, task.ended_at, task.generates = code, at, False
-        if self.generator is task:
-            self.generator = None
+        task.code, task.ended_at, task.generates, task.deaf = code, at, False, False
         name = task.name if task.task_id is None else f"{task.name} (pid {task.pid})"
         reason = f": {task.last_words}" if code > 0 and task.last_words else ""
         return self._log(f"{name} ended: {task.ending}{reason}", stamp)

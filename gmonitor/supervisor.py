@@ -51,9 +51,13 @@ class Supervisor:
                 self._ask(child)
 
     def interrupt(self, pid: int) -> None:
-        """SIGINT to this one task, as the source's first program does it."""
-        self._interrupted.add(pid)
+        """SIGINT to this one task, as the source's first program does it. Raises PermissionError."""
         self.children[pid].signal(signal.SIGINT)
+        self._interrupted.add(pid)
+
+    def interrupt_group(self, pid: int) -> None:
+        """SIGINT to all processes of this task's group."""
+        self.children[pid].signal_group(signal.SIGINT)
 
     def hurry(self) -> None:
         """No more grace."""

@@ -33,26 +33,26 @@ class Column:
 
     heading: str
     priority: int
-    cell: Callable[[Task, Fleet], str]
+    cell: Callable[[Task], str]
     sum: Callable[[Totals], float] | None = None
     least: int = 0  # cells, so that the table does not jump when the first text comes
 
 
-def _generator(task: Task, fleet: Fleet) -> str:
-    if task is fleet.generator:
+def _generator(task: Task) -> str:
+    if task.generates:
         return "yes"
     return "was" if task.was_generator and not task.alive else ""
 
 
 COLUMNS = (
-    Column("pid", 6, lambda task, fleet: str(task.pid)),
-    Column("taskId", 1, lambda task, fleet: "" if task.task_id is None else str(task.task_id)),
-    Column("killed?", 7, lambda task, fleet: "" if task.alive else "yes"),
+    Column("pid", 6, lambda task: str(task.pid)),
+    Column("taskId", 1, lambda task: "" if task.task_id is None else str(task.task_id)),
+    Column("killed?", 7, lambda task: "" if task.alive else "yes"),
     Column("generator?", 2, _generator),
-    Column("generated", 5, lambda task, fleet: str(task.generated), lambda totals: totals.generated),
-    Column("processed", 3, lambda task, fleet: str(task.processed), lambda totals: totals.processed),
-    Column("errors", 4, lambda task, fleet: str(task.errors), lambda totals: totals.errors),
-    Column("ended", 8, lambda task, fleet: task.ending, least=len("signal 15")),
+    Column("generated", 5, lambda task: str(task.generated), lambda totals: totals.generated),
+    Column("processed", 3, lambda task: str(task.processed), lambda totals: totals.processed),
+    Column("errors", 4, lambda task: str(task.errors), lambda totals: totals.errors),
+    Column("ended", 8, lambda task: task.ending, least=len("signal 15")),
 )
 
 
@@ -94,7 +94,7 @@ def _table(fleet: Fleet, room: int, width: int) -> tuple[Line, list[Line], list[
     texts = {
         column: [
             column.heading,
-            *(column.cell(task, fleet) for task in shown),
+            *(column.cell(task) for task in shown),
             *((f"{column.sum(totals)}", f"{column.sum(rates):.1f}") if column.sum else ("", "")),
         ]
         for column in COLUMNS
@@ -106,7 +106,7 @@ def _table(fleet: Fleet, room: int, width: int) -> tuple[Line, list[Line], list[
         for number in range(len(shown) + 3)
     ]
     heading, *body = lines
-    looks = [_look(task, fleet) for task in shown]
+    looks = [_look(task) for task in shown]
     rows = [Line(MARKS[look] + text, look) for look, text in zip(looks, body, strict=False)]
     missing = len(fleet.tasks) - len(shown)
     if missing:
@@ -124,7 +124,7 @@ def _chosen(fleet: Fleet, room: int) -> list[Task]:
     tasks = list(fleet.tasks.values())
     if len(tasks) <= room:
         return tasks
-    order = sorted(tasks, key=lambda task: (task is not fleet.generator, not task.alive))
+    order = sorted(tasks, key=lambda task: (not task.generates, not task.alive))
     kept = {task.pid for task in order[: max(room - 1, 1)]}  # the last line says how many more there are
     return [task for task in tasks if task.pid in kept]
 
@@ -139,7 +139,7 @@ def _fitting(sizes: dict[Column, int], width: int) -> dict[Column, int]:
     return {column: size for column, size in sizes.items() if column in kept}
 
 
-def _look(task: Task, fleet: Fleet) -> Style:
-    if task is fleet.generator:
+def _look(task: Task) -> Style:
+    if task.generates:
         return "generator"
     return "" if task.alive else "ended"

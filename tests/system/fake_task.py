@@ -4,8 +4,9 @@
 
 Words change its ways: `stubborn` ignores TERM, INT and the end of stdin; `fast` reports twice a second;
 `runaway` starts a grandchild in a session of its own; `flood` prints without end; `nasty` prints control
-characters; `long` prints a line without an end; `careful` takes half a second to
-end, unless a second signal comes; `fail` ends with exit 3 and a last word on stderr.
+characters; `long` prints a line without an end; `careful` takes a second to end, unless a second signal
+comes; `foreign` becomes another user's process; `usurp` generates, too, as soon as there is FOLDER/usurp;
+`fail` ends with exit 3 and a last word on stderr.
 Each process leaves a file with its pid in FOLDER/pids; FOLDER/signal is the number of the last signal that ended one.
 """
 
@@ -48,7 +49,7 @@ def end(number: int, _frame: object) -> None:
         signal.signal(signal.SIGTERM, at_once)
         signal.signal(signal.SIGINT, at_once)
         (folder / "first").touch()
-        time.sleep(0.5)
+        time.sleep(1.2)
     raise SystemExit(0)
 
 
@@ -85,6 +86,8 @@ if "long" in words:
     sys.stdout.flush()
 
 lock = open(folder / "lock", "a")  # noqa: SIM115  # held until the end
+if "foreign" in words:
+    os.setresuid(65534, 65534, 65534)
 generator = False
 generated = processed = errors = 0
 report(msg="processed", total=0, errors=0)
@@ -95,7 +98,9 @@ while True:
             generator = True
             report(msg="switchedToGenerator Mode")
         except BlockingIOError:
-            pass
+            if "usurp" in words and (folder / "usurp").exists():
+                generator = True
+                report(msg="switchedToGenerator Mode")
     if generator:
         generated += 1
         report(msg="generated", total=generated)

@@ -11,8 +11,8 @@ import pytest
 
 from gmonitor.tree import descendants
 from tests.servers import ONE_SERVER
-from tests.system.fleets import ROOT, Run, needs_free_port, plain, wait_for_line
-from tests.system.terminal import alive
+from tests.system.fleets import ENVIRON, GMONITOR, ROOT, Run, needs_free_port, plain, start, wait_for_line
+from tests.system.terminal import Terminal, alive
 from tests.tasks import PATIENCE, wait_until
 
 
@@ -86,3 +86,68 @@ def test_in_a_namespace_without_a_proc_of_its_own_no_strangers_are_signalled(run
     assert "ended: exit 3" in out
     assert process.returncode == 3
     assert err == "", "it names processes that it could not end"
+
+
+def test_a_task_that_may_not_be_signalled_is_one_line_and_the_fleet_goes_on(run: Run) -> None:
+    """As under sudo: the task runs as another user. (Root may signal everybody, unless it gives that right up.)"""
+    without = ("setpriv", "--bounding-set=-kill", "--inh-caps=-kill")
+    if os.geteuid() != 0 or subprocess.run([*without, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs root, and setpriv")
+    with Terminal([*without, *run.command("foreign", tasks=2)], 110, 24, ENVIRON) as terminal:
+        terminal.wait_for(r"▶.* yes ")
+        terminal.press("k")
+        terminal.wait_for(r"k: task \d \(pid \d+\) may not be signalled")
+        count = int(re.search(r"total +(\d+)", terminal.text)[1])  # type: ignore[index]
+        terminal.wait_for(lambda text: int(re.search(r"total +(\d+)", text)[1]) > count + 2)  # type: ignore[index]
+        assert len(run.left) == 2
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert run.left == []
+
+
+def test_an_error_of_the_system_in_one_step_does_not_end_the_fleet(run: Run) -> None:
+    broken = (
+        "import gmonitor.supervisor as supervisor\n"
+        "def interrupt(self, pid): raise OSError(5, 'Input/output error')\n"
+        "supervisor.Supervisor.interrupt = interrupt\n"
+        "from gmonitor.__main__ import main; main()"
+    )
+    with Terminal([sys.executable, "-c", broken, *run.command()[len(GMONITOR) :]], 110, 24, ENVIRON) as terminal:
+        terminal.wait_for(r"▶.* yes ")
+        terminal.press("k")
+        terminal.wait_for("the system refuses: .*Input/output error")
+        assert run.left == run.pids
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert run.left == []
+
+
+def test_k_reaches_every_task_that_generates(run: Run) -> None:
+    """As when a generator of another program was paused and replaced, and goes on: it does not ask anybody."""
+    with start(run, "usurp", tasks=2) as terminal:
+        (run.folder / "usurp").touch()
+        terminal.wait_for(lambda text: text.count("▶") == 2)
+        terminal.press("k")
+        text = terminal.wait_for("all tasks have ended")
+        assert len(re.findall(r"×.* yes +was .* exit 0", text)) == 2
+        terminal.press("q")
+        assert terminal.wait() == 0
+
+
+def wrapped(run: Run, *words: str, tasks: int = 2) -> list[str]:
+    """A gmonitor that starts its tasks through a shell, which stays between them."""
+    *gmonitor, python, fake, folder = run.command(tasks=tasks)
+    return [*gmonitor, "sh", "-c", f"{python} {fake} {folder} {' '.join(words)}; exit $?"]
+
+
+def test_k_reaches_a_generator_behind_a_shell(run: Run) -> None:
+    with Terminal(wrapped(run), 110, 24, ENVIRON) as terminal:
+        terminal.wait_for(r"▶.* yes ")
+        wait_until(lambda: len(run.pids) == 2)
+        terminal.press("k")
+        terminal.wait_for(r"k: task \d \(pid \d+\) still generates: interrupted its whole group")
+        terminal.wait_for(r"task \d became the generator .* was killed")
+        assert len(run.left) == 1
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert run.left == []

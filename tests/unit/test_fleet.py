@@ -2,7 +2,7 @@
 
 import pytest
 
-from gmonitor.events import Ended, Event, KillAsked, Noted, Reported, Said, Started, Tick
+from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Said, Started, Tick
 from gmonitor.fleet import Fleet, Totals
 from gmonitor.lines import OUTPUTS, Lines, condense
 from gtask.protocol import CreatedTaskId, Generated, Output, Processed, SwitchedToGenerator, encode
@@ -24,6 +24,11 @@ def elected(pid: int) -> Reported:
 
 
 PAIR = [*born(4711, 3), *born(4712, 7)]
+
+
+def generated(pid: int, *totals: int) -> Reported:
+    return Reported(pid, tuple(map(Generated, totals)))
+
 
 STORIES = {
     "the first one": ([(1.0, elected(4711))], ["task 3 is the generator"]),
@@ -71,6 +76,37 @@ STORIES = {
         [(1.0, elected(4711)), (4.0, Reported(4711, (Processed(1, 0),))), (5.0, elected(4711))],
         ["task 3 is the generator", "task 3 is the generator"],
     ),
+    "a wrapper keeps the interruption for itself": (
+        [
+            (1.0, elected(4711)),
+            (5.0, KillAsked(4711)),
+            *((5.0 + step / 2, generated(4711, 10 + step)) for step in range(1, 8)),
+            (9.0, GroupAsked(4711)),
+            (9.5, generated(4711, 30)),
+        ],
+        [
+            "task 3 is the generator",
+            "k: interrupted the generator, task 3 (pid 4711)",
+            "k: task 3 (pid 4711) still generates: interrupted its whole group",
+        ],
+    ),
+    "replaced, and what it pushed last is told late": (
+        [(1.0, elected(4711)), (5.0, elected(4712)), (5.3, generated(4711, 12))],
+        ["task 3 is the generator", "task 7 is the generator", "task 7 became the generator in place of task 3"],
+    ),
+    "replaced, and it generates on": (
+        [(1.0, elected(4711)), (5.0, elected(4712)), (5.3, generated(4711, 12)), (5.8, generated(4711, 13))],
+        [
+            "task 3 is the generator",
+            "task 7 is the generator",
+            "task 7 became the generator in place of task 3",
+            "task 3 generates again",
+        ],
+    ),
+    "a program that only tells how much it generates": (
+        [(1.0, generated(4711, 0)), (1.5, generated(4711, 1)), (2.0, generated(4711, 2))],
+        ["task 3 is the generator"],
+    ),
     "a new id": (
         [(1.0, Reported(4711, (CreatedTaskId(9),)))],
         ["task 3 goes on as task 9"],
@@ -88,20 +124,46 @@ def test_the_log_tells_the_story(story: str) -> None:
 
 def test_the_generator_is_the_last_one_that_said_so() -> None:
     fleet, _ = replay(*PAIR, (1.0, elected(4711)), (2.0, elected(4712)))
-    assert fleet.generator is fleet.tasks[4712]
+    assert fleet.generators == [fleet.tasks[4712]]
     fleet.apply(Reported(4711, (Processed(5, 1),)), 3.0)  # the old one learns it late
-    assert fleet.generator is fleet.tasks[4712]
+    assert fleet.generators == [fleet.tasks[4712]]
 
 
 def test_a_processed_after_the_switch_means_handler_again() -> None:
     fleet, _ = replay(*PAIR, (1.0, elected(4711)), (2.0, Reported(4711, (Processed(5, 1),))))
-    assert fleet.generator is None
+    assert fleet.generators == []
     assert fleet.tasks[4711].was_generator
+
+
+@pytest.mark.parametrize(
+    ("totals", "deaf"),
+    [
+        (((5.4, 11),), False),
+        (((5.4, 11), (7.0, 11)), False),  # the same again, while it finishes what it has in hand
+        (((6.9, 11),), False),  # the first total may be from before, however late it comes
+        (((5.4, 11), (5.9, 12)), False),  # within a second
+        (((5.4, 11), (5.9, 12), (6.4, 13)), True),
+    ],
+)
+def test_whoever_generates_a_second_after_it_was_interrupted_is_deaf(
+    totals: tuple[tuple[float, int], ...], deaf: bool
+) -> None:
+    fleet, _ = replay(*PAIR, (1.0, elected(4711)), (2.0, generated(4711, 10)), (5.0, KillAsked(4711)))
+    for at, total in totals:
+        fleet.apply(generated(4711, total), at)
+    assert fleet.tasks[4711].deaf is deaf
+
+
+def test_there_may_be_more_than_one_generator_and_the_end_of_one_leaves_the_other() -> None:
+    fleet, _ = replay(*PAIR, (1.0, elected(4711)), (2.0, elected(4712)), (2.5, generated(4711, 1, 2)))
+    assert [task.pid for task in fleet.generators] == [4711, 4712]
+    fleet.apply(Ended(4712, 0), 3.0)
+    assert [task.pid for task in fleet.generators] == [4711]
 
 
 def test_generated_after_the_switch_keeps_the_role() -> None:
     fleet, _ = replay(*PAIR, (1.0, elected(4711)), (2.0, Reported(4711, (Generated(5),))))
-    assert fleet.generator is fleet.tasks[4711]
+    assert fleet.generators == [fleet.tasks[4711]]
 
 
 def test_totals_are_absolute_and_dead_tasks_stay_in_the_sums() -> None:

@@ -110,7 +110,7 @@ def test_every_picture_fits_and_shows_the_generator(
         assert wcswidth(line.text) <= width
     assert lines[-1] == Line(" " + KEYS, "keys")
     marked = [line for line in lines if line.style == "generator"]
-    assert len(marked) == (1 if fleet.generator else 0)
+    assert len(marked) == (1 if fleet.generators else 0)
     assert all(line.text.startswith("▶") for line in marked)
     rows = [line for line in lines if line.style in ("generator", "ended") or line.text[:3] == "   "]
     more = [line.text for line in lines if line.text.startswith("  … ")]
