@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from gevent.lock import RLock
 
+from gtask.exceptions import NotMember
 from gtask.store import Member, Store
 
 
@@ -20,6 +21,7 @@ class Membership:
         self._store = store
         self._joining = RLock()
         self._ending = False
+        self._entering: Member | None = None  # asked to join, and no answer came yet
         self._record = json.dumps({
             "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": heartbeat, "wait": wait,
             "generate": generate, "nonce": uuid.uuid4().hex,
@@ -47,9 +49,20 @@ class Membership:
                 return True
             if self._ending and not to_store:
                 return False
-            member = Member(self._store.next_id(), self._record)
-            self._store.beat(member, join=True)
-            self.member = member
+            self.member = self._enter()
             for listener in self.on_join:
-                listener(member)
+                listener(self.member)
             return True
+
+    def _enter(self) -> Member:
+        """Joins with the next free number. After Trouble the same one is asked for again, since perhaps only the reply
+        was lost: a slow Redis burns no numbers."""
+        while True:
+            member = self._entering = self._entering or Member(self._store.next_id(), self._record)
+            try:
+                self._store.beat(member, join=True)
+            except NotMember:  # another task has this number, because the counter was lost
+                self._entering = None
+            else:
+                self._entering = None
+                return member

@@ -1,11 +1,12 @@
 -- Promise: marks a task alive; renews the flag for the generator in its term; else, if it wants the flag,
 -- takes it when it is free. At most one task is told that it generates, and each time with a higher term.
 -- A repeat after a lost reply is safe: an owner that does not know its term gets a new one. Nobody is called dead
--- for the time that Redis, or the whole machine, stood still, nor within the 3 heartbeats after it.
+-- for the time that Redis, or the whole machine, stood still, nor within the 3 heartbeats after it; the first to come
+-- then may be a task that joins.
 -- KEYS flag owner generator tasks members resumed
 -- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
 -- -> {role, term, flag's remaining ms, {dead ids}, generated, last, generate before}; role 0 handler, 1 renewed,
---    2 elected; {-1}: this task is not a member (it was reaped, or Redis is a new one);
+--    2 elected; {-1}: this task is not a member (it was reaped, or Redis is a new one), or its number is another's;
 --    {-2, generate}: it may neither join nor generate, for these keys belong to that other `generate`
 -- The hash `generator` remembers which function generates. The demo and somebody's own functions never share keys: each
 -- would handle the other's messages. Keys without that mark (another program's, an older version's) are anybody's, and a
@@ -25,7 +26,7 @@ local now = time[1] + time[2] / 1000000
 local still = redis.call('ZCOUNT', tasks, now - 3 * heartbeat, now) == 0
 -- A full Redis (maxmemory) refuses a script whose first write may take memory; this one takes next to none.
 redis.call('ZREM', tasks, id)
-if join == '0' and still then
+if still then
   redis.call('SET', resumed, '1', 'PX', 3000 * heartbeat)
 end
 redis.call('ZADD', tasks, string.format('%d.%06d', time[1], time[2]), id)

@@ -1,10 +1,14 @@
 """A task's place among the others: who joins, who does not, and what is found again."""
 
 import signal
+import time
 
 import pytest
 
-from tests.servers import ONE_SERVER
+from gtask.exceptions import Trouble
+from gtask.membership import Membership
+from gtask.store import Beat, Store
+from tests.servers import ONE_NEW_SERVER, ONE_SERVER
 from tests.tasks import wait_until
 
 # A message is handled until the test lets it go on; one with "fail" in its name fails then.
@@ -17,6 +21,11 @@ def handle(message):
     if "fail" in message:
         raise ValueError(message)
 """
+
+
+def waits(redis) -> bool:
+    """Whether a task waits for a message in Redis."""
+    return any("b" in client["flags"] for client in redis.client_list())
 
 
 def no_members(redis) -> bool:
@@ -32,8 +41,10 @@ def test_a_task_that_is_ending_takes_no_new_id(server, redis, start, tmp_path, d
     options = ["--handle", "job:handle", "--heartbeat", "0.5", "--delivery", delivery]
     task = start("--redis", server.url, *options)
     wait_until((tmp_path / "started in hand").exists)
+    wait_until(lambda: waits(redis), "another worker waits")
     with server.monitor() as monitor:
         task.send(signal.SIGTERM)
+        wait_until(lambda: not waits(redis), "it is ending")
         redis.hdel("tasks:members", task.task_id)
         redis.zrem("tasks", task.task_id)
         wait_until(lambda: len(monitor.of("HGET", "tasks:members")) > 3, "it asks again and again")
@@ -50,9 +61,66 @@ def test_a_task_that_is_ending_takes_a_new_id_only_to_store_what_would_be_lost(s
     redis.rpush("messages", "fail")
     task = start("--redis", server.url, "--handle", "job:handle", "--heartbeat", "0.5")
     wait_until((tmp_path / "started fail").exists)
+    wait_until(lambda: waits(redis), "another worker waits")
     task.send(signal.SIGTERM)
+    wait_until(lambda: not waits(redis), "it is ending")
     redis.hdel("tasks:members", task.task_id)
     (tmp_path / "go").touch()
     assert task.wait() == 0
     assert redis.llen("errors") == 1
     wait_until(lambda: not redis.hlen("tasks:members"), "and leaves with it")
+
+
+@ONE_SERVER
+def test_who_joins_after_the_counter_was_lost_takes_the_next_number_that_is_free(server, redis, start) -> None:
+    first = [start("--redis", server.url).task_id for _ in range(3)]
+    redis.delete("taskId")
+    assert [start("--redis", server.url).task_id for _ in range(2)] == [4, 5]
+    assert first == [1, 2, 3]
+    assert redis.hlen("tasks:members") == 5
+
+
+@ONE_NEW_SERVER
+def test_who_joins_first_after_an_outage_takes_nobody_for_dead(new_server, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(GATE)
+    server = new_server()
+    options = ["--redis", server.url, "--handle", "job:handle", "--heartbeat", "0.5", "--delivery", "at-least-once"]
+    with server.client() as redis:
+        redis.set("generatorIsActive", 1, ex=600)
+        redis.rpush("messages", "in hand")
+        living = start(*options)
+        wait_until((tmp_path / "started in hand").exists)
+        server.pause()
+        living.send(signal.SIGSTOP)  # so that it is not the first to come back
+        time.sleep(3.25)  # 6.5 T
+        server.go_on()
+        joined = start(*options)
+        assert joined.task_id == 2
+        with server.monitor() as monitor:
+            wait_until(lambda: monitor.of("ZADD", "tasks"), "its next heartbeat")
+        living.send(signal.SIGCONT)
+        with server.monitor() as monitor:
+            beats = "the living one goes on"
+            wait_until(lambda: any(e.words[-1] == "1" for e in monitor.of("ZADD", "tasks")), beats)
+        assert redis.hkeys("tasks:members") == [b"1", b"2"]
+        assert redis.lrange("inflight:1", 0, -1) == [b"in hand"]
+
+
+def test_a_join_whose_reply_was_lost_burns_no_number(server, redis) -> None:
+    store = Store(server.url, "")
+    membership = Membership(store, 1, 5, "job:generate")
+    beat = store.beat
+
+    def lose_the_reply(*arguments, **options) -> Beat:
+        beat(*arguments, **options)
+        raise Trouble("no answer")
+
+    store.beat = lose_the_reply
+    for _ in range(3):
+        with pytest.raises(Trouble):
+            membership.first_join()
+    store.beat = beat
+    membership.first_join()
+    assert membership.member.task_id == 1
+    assert redis.get("taskId") == b"1"
+    store.close()
