@@ -1,12 +1,10 @@
 """The picture: fleet + size -> lines of text with a style. Pure; columns are data."""
 
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Literal
 
-from wcwidth import wcwidth
+import wcwidth
 
 from gmonitor.fleet import Fleet, Task, Totals
 
@@ -79,12 +77,18 @@ def render(fleet: Fleet, width: int, height: int, keys: str, place: str = "") ->
 
 
 def cut(text: str, width: int) -> str:
-    """The text in at most `width` cells, its loss marked with an ellipsis."""
+    """The text in at most `width` cells, its loss marked with an ellipsis.
+
+    wcwidth measures whole strings, as terminals do it: characters that combine take other room together than alone.
+    For the same reason the shortened text is measured again: the ellipsis may combine with what is before it.
+    """
     if text.isascii() and len(text) <= width:  # the cheap way for nearly every line
         return text
-    # Where each character ends: wide ones take two cells, combining ones none.
-    ends = list(accumulate(max(wcwidth(character), 0) for character in text))
-    return text if not ends or ends[-1] <= width else text[: bisect_right(ends, width - 1)] + "…"
+    kept, room = text, width
+    while room and wcwidth.width(kept) > width:
+        room -= 1
+        kept = wcwidth.clip(text, 0, room, fillchar="") + "…"
+    return kept
 
 
 def _table(fleet: Fleet, room: int, width: int) -> tuple[Line, list[Line], list[Line]]:
