@@ -10,6 +10,7 @@ from typing import Protocol
 
 import gevent
 from gevent.event import Event as Flag
+from gevent.socket import wait_read
 
 from gmonitor import keyboard
 from gmonitor.fleet import Entry, Fleet
@@ -19,6 +20,7 @@ from gmonitor.writer import Writer
 
 STDIN, STDOUT = 0, 1
 FRAME = 0.1  # seconds between two pictures
+REDRAW_EVERY = 30  # seconds after which all is drawn again, since others (wall, a daemon) write on the terminal, too
 TOTALS_EVERY = 10  # seconds
 WAITING = 1000  # lines for a reader that does not read; then the oldest are left out
 LAST_WRITE = 2.0  # seconds for the last lines
@@ -53,6 +55,7 @@ class Live:
         self._act = act
         self._lost = lost
         self._dirty = Flag()
+        self._seconds = 0
         self._greenlets: list[gevent.Greenlet] = []
 
     def open(self) -> None:
@@ -66,7 +69,7 @@ class Live:
         if entered:
             self._greenlets = [gevent.spawn(self._paint)]
             if self._screen.keys_fd is not None:
-                self._greenlets.append(gevent.spawn(keyboard.read, self._screen.keys_fd, self._act))
+                self._greenlets.append(gevent.spawn(self._read_keys, self._screen.keys_fd))
             self._dirty.set()
 
     def changed(self, entries: list[Entry]) -> None:
@@ -74,7 +77,13 @@ class Live:
         self._dirty.set()
 
     def tick(self) -> None:
-        """Rates have moved."""
+        """Rates have moved; and perhaps the terminal was given to us or taken away: no signal tells that for sure."""
+        if self._screen.ours != self._screen.entered:
+            self.suspend()
+            self.open()
+        self._seconds += 1
+        if self._seconds % REDRAW_EVERY == 0:
+            self._screen.forget()
         self._dirty.set()
 
     def redraw(self) -> None:
@@ -83,28 +92,46 @@ class Live:
         self._dirty.set()
 
     def suspend(self) -> None:
-        """Gives the terminal back for as long as we are stopped."""
+        """Gives the terminal back, for as long as it is not ours."""
         self._stop()
         self._screen.leave()
 
     def close(self) -> None:
         """Gives the terminal back, and leaves the sums on it."""
-        was_ours = self._screen.entered
-        self.suspend()
-        if was_ours:
-            self._screen.say(f"gmonitor: {len(self._fleet.tasks)} tasks, {self._fleet.totals}")
+        self._stop()
+        self._screen.leave(f"gmonitor: {len(self._fleet.tasks)} tasks, {self._fleet.totals}\n")
 
     def _stop(self) -> None:
         gevent.killall(self._greenlets)
         self._greenlets = []
+
+    def _read_keys(self, fd: int) -> None:
+        typed = keyboard.Keyboard()
+        while True:
+            wait_read(fd)
+            if not self._screen.ours:  # a read from the background would stop the whole process
+                gevent.sleep(FRAME)
+                continue
+            try:
+                data = os.read(fd, 1024)
+            except OSError:  # hung up: SIGHUP tells it, too
+                return
+            if not data:
+                return
+            for action in typed.feed(data, time.monotonic()):
+                if action == "redraw":
+                    self.redraw()
+                else:
+                    self._act(action)
 
     def _paint(self) -> None:
         try:
             while True:
                 self._dirty.wait()
                 self._dirty.clear()
-                size = self._screen.size
-                self._screen.draw(render(self._fleet, *size, self.keys, self.place), size)
+                if self._screen.ours:
+                    size = self._screen.size
+                    self._screen.draw(render(self._fleet, *size, self.keys, self.place), size)
                 gevent.sleep(FRAME)
         except OSError as error:
             self._lost(error)

@@ -8,15 +8,17 @@ tasks end by end of file on their stdin, and are killed only after the grace; th
 import ast
 import contextlib
 import os
+import select
 import shutil
 import signal
 import sys
-import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gmonitor import tree
+from gmonitor.restorer import Restorer
 
 MARK = "GMONITOR_RUN"  # in the environment of all that a run starts; finds those that left their group
 
@@ -62,37 +64,36 @@ def _serve(fd: int, run: str) -> None:
     tree.rename("guard of a fleet")  # … nor `pkill -f gmonitor`
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    terminal = _private_terminal()
+    terminal = Restorer()
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # a reader of the monitor's output must not wait for the guard
         os.dup2(null, standard)
-    low, high = sorted((fd, terminal or fd))
+    low, high = sorted((fd, fd if terminal.fd is None else terminal.fd))
     os.closerange(3, low)
     os.closerange(low + 1, high)
     os.closerange(high + 1, 1024)
     tasks: set[int] = set()
     server: tuple[int, str] | None = None
-    screen: tuple[list[Any], list[Any], bytes] | None = None
     grace = 0.0
-    with os.fdopen(fd, "rb") as pipe:
-        for line in pipe:
-            match ast.literal_eval(line.decode()):
-                case ("task", pid):
-                    tasks.add(pid)
-                case ("ended", pid):
-                    tasks.discard(pid)
-                case ("server", pid, folder):
-                    server = pid, folder
-                case ("grace", seconds):
-                    grace = seconds
-                case ("screen", before, during, leave):
-                    screen = before, during, leave
-                case ("no screen",):
-                    screen = None
-                case ("bye",):
-                    return
-    if screen and terminal is not None:
-        _restore(terminal, *screen)
+    for instruction in _instructions(fd, terminal):
+        match instruction:
+            case ("task", pid):
+                tasks.add(pid)
+            case ("ended", pid):
+                tasks.discard(pid)
+            case ("server", pid, folder):
+                server = pid, folder
+            case ("grace", seconds):
+                grace = seconds
+            case ("screen", before, during, leave):
+                terminal.entered(before, during, leave)
+            case ("no screen", rest):
+                terminal.left(rest)
+            case ("bye",):
+                terminal.finish()
+                return
+    terminal.restore()
+    terminal.finish()
     _end(tasks, run, grace, server[0] if server else 0)
     if server:
         with contextlib.suppress(OSError):
@@ -100,21 +101,18 @@ def _serve(fd: int, run: str) -> None:
         shutil.rmtree(server[1], ignore_errors=True)
 
 
-def _private_terminal() -> int | None:
-    """A description of our own: a hung terminal must not hang the guard."""
-    for standard in (0, 1):
-        if os.isatty(standard):
-            with contextlib.suppress(OSError):
-                return os.open(os.ttyname(standard), os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
-            return os.dup(standard)
-    return None
-
-
-def _restore(terminal: int, before: list[Any], during: list[Any], leave: bytes) -> None:
-    with contextlib.suppress(OSError, termios.error):
-        if termios.tcgetattr(terminal) == during:  # else the shell has been here already
-            termios.tcsetattr(terminal, termios.TCSANOW, before)
-        os.write(terminal, leave)
+def _instructions(fd: int, terminal: Restorer) -> Iterator[Any]:
+    """What the monitor says until it is gone; meanwhile the terminal gets what is due to it."""
+    rest = b""
+    while True:
+        readable, _, _ = select.select([fd], terminal.waiting, [])
+        terminal.write()
+        if readable:
+            said = os.read(fd, 65536)
+            if not said:
+                return
+            *lines, rest = (rest + said).split(b"\n")
+            yield from (ast.literal_eval(line.decode()) for line in lines)
 
 
 def _end(tasks: set[int], run: str, grace: float, server: int) -> None:

@@ -8,12 +8,15 @@ import termios
 from collections.abc import Callable
 from typing import Any
 
+import wcwidth
 from blessed import Terminal
 
+from gmonitor.restorer import start_output
 from gmonitor.view import Line
 from gmonitor.writer import Writer
 
 LAST_WRITE = 0.5  # seconds that leaving may take on a terminal that takes nothing
+PASTES_MARKED, PASTES_UNMARKED = "\x1b[?2004h", "\x1b[?2004l"  # terminals that do not know them skip them
 PLAIN_SIGNS = str.maketrans("▶×…", ">x.")
 
 
@@ -33,11 +36,17 @@ class Screen:
 
     def _sequences(self, terminal: Terminal) -> None:
         self._to = terminal.move_xy
-        clear = str(terminal.clear)
-        self._enter = str(terminal.enter_fullscreen) + str(terminal.hide_cursor) + clear
-        self._leave = f"{terminal.normal}{terminal.exit_fullscreen or clear}{terminal.normal_cursor}"
         self._clear_line = str(terminal.clear_eol)
         self._normal = str(terminal.normal)
+        clear = str(terminal.clear)
+        # No automatic margins: where a terminal takes a line for longer than we do, it must not go on in the next one.
+        self._modes = f"{self._normal}{terminal.hide_cursor}{terminal.rmam}"
+        modes_before = f"{self._normal}{terminal.smam}"
+        if self.keys_fd is not None:
+            self._modes += PASTES_MARKED
+            modes_before += PASTES_UNMARKED
+        self._enter = f"{terminal.enter_fullscreen}{clear}{self._modes}"
+        self._leave = f"{modes_before}{terminal.exit_fullscreen or clear}{terminal.normal_cursor}"
         bold, dim = str(terminal.bold), str(terminal.dim)
         colour = "" if os.environ.get("NO_COLOR") else str(terminal.green)
         self._styles = {
@@ -75,11 +84,14 @@ class Screen:
         if not self.ours:
             return False
         try:
-            if self.keys_fd is not None and not self.entered:
-                self._before = termios.tcgetattr(self.keys_fd)
-            during = _cbreak(self._before) if self._before else None
-            self._tell("screen", self._before, during, self._leave.encode())
-            if self.keys_fd is not None and during:
+            if self.keys_fd is None:
+                self._tell("screen", None, None, self._leave.encode())
+            else:
+                now = termios.tcgetattr(self.keys_fd)
+                if self._before is None or now != _cbreak(self._before):  # else it is still as we have set it
+                    self._before = now
+                during = _cbreak(self._before)
+                self._tell("screen", self._before, during, self._leave.encode())
                 termios.tcsetattr(self.keys_fd, termios.TCSANOW, during)
         except termios.error as error:
             raise OSError(*error.args) from None
@@ -88,49 +100,49 @@ class Screen:
         self._opening = self._enter  # written with the first picture: a halted terminal stops only who draws
         return True
 
-    def leave(self) -> None:
-        """Gives the terminal back as it was; never blocks for long, whatever state it is in."""
+    def leave(self, last: str = "") -> None:
+        """Gives the terminal back as it was, with a `last` line on it; never blocks for long.
+
+        Output that was halted is started again. What the terminal does not take even so, the guard writes later.
+        """
         if not self.entered:
             return
         self.entered = False
+        ours = self.ours  # else the shell has set its own modes, and to set any would stop us
+        if ours:
+            with contextlib.suppress(termios.error):
+                start_output(self._writer.fd)
+        rest = b""  # for a terminal that has hung up
         with contextlib.suppress(OSError):
-            self._writer.write_within(self._leave.encode(), LAST_WRITE)
-        if self.keys_fd is not None and self._before is not None:
+            rest = self._writer.write_within(f"{self._leave}{last}".encode(self._encoding, "replace"), LAST_WRITE)
+        if ours and self.keys_fd is not None and self._before:
             with contextlib.suppress(termios.error):
                 # not …FLUSH or …DRAIN: they wait for a terminal that may be halted
                 termios.tcsetattr(self.keys_fd, termios.TCSANOW, self._before)
-        self._tell("no screen")
-
-    def say(self, text: str) -> None:
-        """A line on the terminal as it is outside of our screen."""
-        with contextlib.suppress(OSError):
-            self._writer.write_within(f"{text}\n".encode(self._encoding, "replace"), LAST_WRITE)
+        self._tell("no screen", rest)
 
     def draw(self, lines: list[Line], size: tuple[int, int]) -> None:
-        """Shows these lines: all of them on a screen that is new or was forgotten, else those that differ."""
-        parts = [] if self._shown else [self._opening, self._normal, *self._wipe(size[1])]
-        self._opening = ""
-        old = self._shown + [Line("")] * (len(lines) - len(self._shown))
+        """Shows these lines: all rows on a screen that is new or was forgotten, else those that differ."""
+        lines = lines + [Line("")] * (size[1] - len(lines))
+        parts = [self._opening]
         for row, line in enumerate(lines):
-            if line != old[row]:
+            if row >= len(self._shown) or line != self._shown[row]:
                 parts += [self._to(0, row), self._clear_line, self._styled(line, size[0])]
-        parts += [self._to(0, row) + self._clear_line for row in range(len(lines), len(old))]
+        self._opening = ""
         self._shown = lines
-        if parts and self.entered:
+        if any(parts) and self.entered:
             self._writer.write("".join(parts).encode(self._encoding, "replace"))
 
     def forget(self) -> None:
         """What is on the terminal is unknown: the next draw draws everything."""
         self._shown = []
-
-    def _wipe(self, height: int) -> list[str]:
-        return [self._to(0, row) + self._clear_line for row in range(height)]
+        self._opening = self._opening or self._modes
 
     def _styled(self, line: Line, width: int) -> str:
         text = line.text if self._encoding.startswith("utf") else line.text.translate(PLAIN_SIGNS)
         style = self._styles.get(line.style, "")
         if line.style == "keys":
-            text = text.ljust(width)
+            text = wcwidth.ljust(text, width)
         return f"{style}{text}{self._normal}" if style else text
 
 

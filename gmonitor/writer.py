@@ -19,24 +19,27 @@ class Writer:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._own = _reopen(fd)
+        self._left = b""  # of what is being written
 
     def write(self, data: bytes) -> None:
         """Writes all of it, and lets the others run for as long as that takes."""
-        while data:
+        self._left = data
+        while self._left:
             if self._own is None:
-                written = tp_write(self.fd, data)
+                written = tp_write(self.fd, self._left)
             else:
                 try:
-                    written = os.write(self._own, data)
+                    written = os.write(self._own, self._left)
                 except BlockingIOError:
                     wait_write(self._own)
                     continue
-            data = data[written:]
+            self._left = self._left[written:]
 
-    def write_within(self, data: bytes, seconds: float) -> None:
-        """Writes as much as goes in that time: for the last words to a terminal that may be hung."""
+    def write_within(self, data: bytes, seconds: float) -> bytes:
+        """Writes as much as goes in that time, for a terminal that may be halted; gives what did not go."""
         with gevent.Timeout(seconds, False):
             self.write(data)
+        return self._left
 
     def watch(self, gone: Callable[[], None]) -> None:
         """Calls `gone` when the reader of a pipe has closed it, though there is nothing to write."""

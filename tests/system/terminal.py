@@ -68,6 +68,34 @@ class Terminal:
         """Types these characters."""
         os.write(self._master, keys.encode())
 
+    def print_from_elsewhere(self, text: str) -> None:
+        """What another program (`wall`, a daemon) writes on this terminal."""
+        os.write(self._slave, text.encode())
+
+    def stall(self) -> None:
+        """Fills the terminal until it takes nothing more; it goes on when somebody reads."""
+        fd = os.open(os.ttyname(self._slave), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        while select.select([], [fd], [], 0.1)[1]:  # the kernel may still move what it has taken
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(fd, b" ")
+        os.close(fd)
+
+    @property
+    def foreground(self) -> int:
+        """The group of processes to which the terminal belongs at the moment."""
+        return os.tcgetpgrp(self._master)
+
+    @property
+    def holders(self) -> list[int]:
+        """The processes, other than ours, that have this terminal open."""
+        name, found = os.ttyname(self._slave), set()
+        for link in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if os.readlink(link) == name:
+                    found.add(int(link.parts[2]))
+        return sorted(found - {os.getpid()})
+
     def resize(self, columns: int, rows: int) -> None:
         """Changes the size; the program gets SIGWINCH."""
         self._screen.resize(rows, columns)

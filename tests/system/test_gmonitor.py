@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -259,51 +258,6 @@ def test_an_error_of_its_own_restores_the_terminal(run: Run) -> None:
         assert terminal.attributes() == terminal.before
         assert terminal.raw.index(b"\x1b[?1049l") < terminal.raw.index(b"RuntimeError: a bug")
         assert run.left == []
-
-
-def test_ctrl_z_gives_the_terminal_back_and_fg_redraws(run: Run) -> None:
-    with Terminal(["sh", "-i"], environ={**ENVIRON, "PS1": "shell$ ", "ENV": ""}) as terminal:
-        terminal.wait_for(r"shell\$")
-        terminal.press(" ".join(run.command()) + "\n")
-        terminal.wait_for(r"▶.* yes ")
-        terminal.press("\x1a")
-        terminal.wait_for(lambda text: terminal.raw.count(b"\x1b[?1049l") == 1 and b"topped" in terminal.raw)
-        terminal.press("stty -a | tr ' ' '\\n' | grep -x -e -icanon -e icanon -e echo -e -echo\n")
-        terminal.wait_for(lambda text: re.search(rb"\bicanon\r\n(.*\n)*echo\r\n", terminal.raw.split(b"topped")[1]))
-        terminal.press("clear; fg\n")
-        terminal.wait_for(lambda text: terminal.raw.count(b"\x1b[?1049h") == 2)
-        terminal.wait_for(lambda text: "▶" in text and text.endswith("[k] end generator"))
-        terminal.press("q")
-        terminal.wait_for(lambda text: terminal.raw.count(b"\x1b[?1049l") == 2)
-        terminal.press("exit 5\n")
-        assert terminal.wait() == 5
-        assert run.left == []
-
-
-def test_in_the_background_it_leaves_the_terminal_alone(run: Run) -> None:
-    with Terminal(["sh", "-i"], environ={**ENVIRON, "PS1": "shell$ ", "ENV": ""}) as terminal:
-        terminal.wait_for(r"shell\$")
-        terminal.press(" ".join(run.command()) + " &\n")
-        wait_until(lambda: len(run.pids) == 3)
-        terminal.read(0.5)
-        assert b"\x1b[?1049h" not in terminal.raw
-        terminal.press("fg\n")
-        terminal.wait_for(r"▶.* yes ")
-        terminal.press("q")
-        terminal.wait_for("gmonitor: 3 tasks")
-        terminal.press("exit 5\n")
-        assert terminal.wait() == 5
-
-
-def test_a_halted_terminal_holds_up_nothing(run: Run) -> None:
-    with start(run, "fast", tasks=30, columns=200, rows=60) as terminal:
-        os.read(terminal._master, 1)
-        termios.tcflow(terminal._slave, termios.TCOOFF)  # Ctrl-S
-        terminal.press("q")
-        assert terminal.wait() == 0
-        assert run.left == []
-        termios.tcflow(terminal._slave, termios.TCOON)
-        assert terminal.attributes() == terminal.before
 
 
 # Colours

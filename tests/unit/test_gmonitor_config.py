@@ -7,7 +7,6 @@ import pytest
 
 from gmonitor.cli import parse
 from gmonitor.config import Config, load
-from gmonitor.keyboard import HELP, actions
 from gtask.exceptions import UsageError
 
 
@@ -67,29 +66,6 @@ def test_a_bad_value_is_named_as_it_was_spelled(options: dict[str, str], environ
         load(options, environ)
     assert str(error.value).startswith(f"{spelling}: ")
     assert value in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("typed", "expected"),
-    [
-        (b"q", ["end"]),
-        (b"k", ["kill"]),
-        (b"Q", ["end"]),  # with Caps Lock
-        (b"kkq", ["kill", "kill", "end"]),
-        (b"\x03", ["end"]),
-        (b"x", []),
-        (b"\x1b[A", []),
-        (b"\x1bOq", []),  # a key of the number pad
-        ("й".encode(), []),
-    ],
-)
-def test_keys(typed: bytes, expected: list[str]) -> None:
-    assert actions(typed) == expected
-
-
-def test_the_help_names_every_key_that_has_a_help() -> None:
-    assert HELP == "[q] end all and quit  [k] end generator"
-    assert len(HELP) < 40
 
 
 @pytest.mark.parametrize("module", ["gmonitor", "gmonitor.__main__", "gmonitor.cli", "gmonitor.app"])

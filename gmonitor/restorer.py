@@ -1,0 +1,83 @@
+"""The guard's hands on the terminal: it gives back a screen that the monitor could not leave itself.
+
+A terminal may be halted (Ctrl-S, a stalled link). What it does not take is kept, and written as soon as it takes it.
+"""
+
+import contextlib
+import os
+import select
+import termios
+from typing import Any
+
+
+class Restorer:
+    """Holds a terminal of its own, so that a halted one never holds up the guard."""
+
+    def __init__(self) -> None:
+        self.fd = _private_terminal()
+        self._screen: tuple[list[Any] | None, list[Any] | None, bytes] | None = None
+        self._due = b""
+
+    @property
+    def waiting(self) -> list[int]:
+        """The terminal, for `select`, if something is to be written to it."""
+        return [self.fd] if self._due and self.fd is not None else []
+
+    def entered(self, before: list[Any] | None, during: list[Any] | None, leave: bytes) -> None:
+        """The monitor shows its screen: its terminal's modes before and meanwhile, and what takes the screen away."""
+        self._screen = before, during, leave
+        self._due = b""
+
+    def left(self, rest: bytes) -> None:
+        """The monitor has left its screen, but for these last bytes, which the terminal did not take."""
+        self._screen = None
+        self._due = rest
+
+    def write(self) -> None:
+        """As much of what is due as the terminal takes; nothing is due to one that has hung up."""
+        for fd in self.waiting:
+            try:
+                self._due = self._due[os.write(fd, self._due) :]
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._due = b""
+
+    def restore(self) -> None:
+        """Leaves the screen in the place of a monitor that is dead."""
+        if self._screen is None or self.fd is None:
+            return
+        before, during, leave = self._screen
+        with contextlib.suppress(OSError, termios.error):
+            if before and termios.tcgetattr(self.fd) == during:  # else the shell has been here already
+                termios.tcsetattr(self.fd, termios.TCSANOW, before)
+            start_output(self.fd)
+        self.left(leave)
+
+    def finish(self) -> None:
+        """Writes what is due, if need be by a process of its own: nobody must wait for a halted terminal."""
+        self.write()
+        if self.waiting and os.fork() == 0:
+            while self.waiting:
+                select.select([], self.waiting, [])
+                self.write()
+            os._exit(0)
+
+
+def start_output(fd: int) -> None:
+    """Undoes a Ctrl-S: the kernel starts output again only where a program, and not a person, has stopped it.
+
+    To be called from the foreground only. Raises termios.error.
+    """
+    termios.tcflow(fd, termios.TCOOFF)
+    termios.tcflow(fd, termios.TCOON)
+
+
+def _private_terminal() -> int | None:
+    """A description of our own, which alone is set to non-blocking."""
+    for standard in (0, 1):
+        if os.isatty(standard):
+            with contextlib.suppress(OSError):
+                return os.open(os.ttyname(standard), os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
+            return os.dup(standard)
+    return None
