@@ -34,6 +34,7 @@ from gmonitor.app import App
 from gmonitor.config import Config, load
 from gmonitor.guard import Guard
 from gtask.exceptions import EXIT_SOFTWARE, GtaskError, UsageError
+from gtask.urls import masked
 
 # docopt would take a default for something given, and then the environment could never win.
 USAGE = re.sub(r" \[default: .+?\]", "", __doc__)
@@ -71,7 +72,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Config | None
         print(gtask.__version__)
         return None
     if options["COMMAND"]:
-        raise UsageError(f"unknown argument {options['COMMAND'][0]!r}; a command goes behind --")
+        raise UsageError(f"unknown argument {masked(options['COMMAND'][0])!r}; a command goes behind --")
     names = ("tasks", "redis", "log", "grace")
     given = {name: options[f"--{name}"] for name in names}
     config = load({**given, "plain": "1" if options["--plain"] else None}, environ, tuple(command))
@@ -90,7 +91,7 @@ def resolve(config: Config) -> Config:
         installed = [] if Path(gtask.__file__).parents[1].samefile(os.curdir) else ["-P"]
         return replace(config, command=(sys.executable, *installed, "-m", "gtask", *rest))
     if shutil.which(name) is None:
-        raise UsageError(f"cannot find the command {name!r}, or may not run it")
+        raise UsageError(f"cannot find the command {masked(name)!r}, or may not run it")
     return config
 
 
@@ -101,5 +102,5 @@ def _complaint(message: str, arguments: Sequence[str]) -> str:
     if unknown:
         names = {name.strip("'") for name in unknown.groups()}
         word = next((word for word in arguments if word.split("=")[0] in names), next(iter(names)))
-        return f"unknown or repeated option {word}"
+        return f"unknown or repeated option {masked(word)}"
     return first

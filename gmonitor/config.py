@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gtask.exceptions import UsageError
+from gtask.urls import check, masked
 
-SCHEMES = ("redis://", "rediss://", "unix://")
 SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -40,7 +40,7 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], command:
 
 def _tasks(spelling: str, value: str) -> int:
     if not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise UsageError(f"{spelling}: {value!r} is no number of tasks; it must be a whole number from 1 up")
+        raise UsageError(f"{spelling}: {masked(value)!r} is no number of tasks; it must be a whole number from 1 up")
     return int(value)
 
 
@@ -50,19 +50,20 @@ def _grace(spelling: str, value: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e6:
-        raise UsageError(f"{spelling}: {value!r} is no time; it must be a number of seconds from 0 up")
+        raise UsageError(f"{spelling}: {masked(value)!r} is no time; it must be a number of seconds from 0 up")
     return seconds
 
 
 def _redis(spelling: str, value: str) -> str:
-    if not value.startswith(SCHEMES):
-        raise UsageError(f"{spelling}: {value!r} is no Redis URL; it must begin with {', '.join(SCHEMES)}")
-    return value
+    try:
+        return check(value)
+    except ValueError as error:
+        raise UsageError(f"{spelling}: {masked(value)!r} is no Redis URL: {error}") from None
 
 
 def _plain(spelling: str, value: str) -> bool:
     if value.lower() not in SWITCH:
-        raise UsageError(f"{spelling}: {value!r} is neither 1 nor 0")
+        raise UsageError(f"{spelling}: {masked(value)!r} is neither 1 nor 0")
     return SWITCH[value.lower()]
 
 

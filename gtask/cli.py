@@ -36,6 +36,7 @@ from gtask.protocol import SAME_WISH
 from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_stdin, write_all
 from gtask.store import Store
 from gtask.task import Task
+from gtask.urls import masked
 
 USAGE = """gtask: identical processes on one Redis; one generates messages, the others handle them.
 
@@ -105,7 +106,7 @@ def parse(usage: str, argv: list[str]) -> dict[str, Any]:
         # docopt names what it could not place as the repr of its own objects
         unplaced = re.findall(r"(?:Option|Argument)\((?:None, )?'([^']*)'", first)
         if unplaced:
-            first = f"unknown or misplaced: {' '.join(unplaced)}"
+            first = f"unknown or misplaced: {' '.join(map(masked, unplaced))}"
         elif first.startswith("Usage"):
             first = "unknown or misplaced arguments"
         raise UsageError(f"{first} (gtask --help shows what there is)") from None

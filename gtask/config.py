@@ -10,11 +10,10 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
-from urllib.parse import urlsplit
 
+from gtask import urls
 from gtask.exceptions import UsageError
 
-SCHEMES = ("redis", "rediss", "unix")
 DELIVERIES = ("at-most-once", "at-least-once")
 
 
@@ -50,7 +49,7 @@ class Config:
             try:
                 values[name] = _PARSERS[name](text)
             except ValueError as error:
-                raise UsageError(f"{source} {text!r}: {error}") from None
+                raise UsageError(f"{source} {urls.masked(text)!r}: {error}") from None
         return cls(**values)
 
 
@@ -96,22 +95,9 @@ def _count(least: int) -> Callable[[str], int]:
     return parse
 
 
-def _redis(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in SCHEMES or "://" not in text:
-        raise ValueError("the URL must begin with redis://, rediss:// or unix://")
-    if parts.scheme == "unix" and not parts.path:
-        raise ValueError("a unix:// URL needs the path of a socket, such as unix:///run/redis.sock")
-    if parts.scheme != "unix":
-        _ = parts.port  # raises ValueError with the reason
-        if parts.path.strip("/") and not parts.path.strip("/").isdigit():
-            raise ValueError("the database after the last / must be a number")
-    return text
-
-
 def _function(text: str) -> str:
     module, colon, function = text.partition(":")
-    if not (module and colon and function):
+    if not (module and colon and function.isidentifier()):
         raise ValueError("must be module:function")
     return text
 
@@ -130,7 +116,7 @@ def _log_level(text: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "redis": _redis,
+    "redis": urls.check,
     "namespace": str,
     "generate": _function,
     "handle": _function,

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import EqualJitterBackoff, NoBackoff
@@ -34,6 +33,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from gtask.exceptions import Forbidden, Trouble, UsageError, WrongType
+from gtask.urls import masked
 
 CONNECT_TIMEOUT = 3.0
 COMMAND_TIMEOUT = 5.0
@@ -71,7 +71,7 @@ class Connections:
 
     def __init__(self, url: str, *, heartbeat: float, wait: float) -> None:
         """Connects to nothing yet. `heartbeat` and `wait` in seconds. Raises UsageError for a bad URL."""
-        self.address = _address(url)
+        self.address = masked(url)
         self._wait = wait
         # A heartbeat must be over, and its repeat too, while the flag lives.
         self._heart_timeout = max(0.5, heartbeat / 2)
@@ -79,8 +79,10 @@ class Connections:
         try:
             self._options = {k: v for k, v in _parse_url(url).items() if k not in _NOT_FROM_URL}
             self._pool(COMMAND_TIMEOUT).make_connection()
-        except (ValueError, TypeError, RedisError) as error:
-            raise UsageError(f"--redis {self.address}: {error}") from None
+        except (ValueError, TypeError, RedisError):  # their texts repeat what stands there
+            raise UsageError(
+                f"--redis {self.address}: an option after the ? is unknown or has no possible value"
+            ) from None
 
     def close(self) -> None:
         """Closes what is open. It can be used again."""
@@ -199,11 +201,3 @@ def reason(error: BaseException) -> str:
 _parse_url: Any = parse_url  # redis-py leaves it untyped
 
 _DRIVER = DriverInfo()  # made once: redis-py looks its own version up for each connection, which takes 2 ms
-
-
-def _address(url: str) -> str:
-    """The URL as it may be shown: without its password."""
-    parts = urlsplit(url)
-    if parts.password:
-        url = parts._replace(netloc=f"{parts.username or ''}:***@{parts.netloc.rpartition('@')[2]}").geturl()
-    return url.partition("?")[0]  # the query may hold a password too

@@ -68,7 +68,7 @@ def test_command_line_beats_environment_beats_default(name: str) -> None:
         ("handle", ":f", "module:function"),
         ("redis", "http://h", "redis://, rediss:// or unix://"),
         ("redis", "localhost:6379", "redis://, rediss:// or unix://"),
-        ("redis", "redis://h:port", "port"),
+        ("redis", "redis://h:99999", "port"),
         ("redis", "redis://h/db", "must be a number"),
         ("redis", "unix://", "path of a socket"),
     ],
