@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 from docopt import DocoptExit, docopt
 
-from gtask import __version__, errors, status
+from gtask import __version__, errors, log, status
 from gtask.config import Config
 from gtask.exceptions import (
     EXIT_NO_GENERATOR,
@@ -37,6 +37,8 @@ from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_s
 from gtask.store import Store
 from gtask.task import Task
 from gtask.urls import masked
+
+logger = logging.getLogger(__name__)
 
 USAGE = """gtask: identical processes on one Redis; one generates messages, the others handle them.
 
@@ -74,7 +76,7 @@ Options:
 Each option with a value but --match can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
 """
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+LAST_WORDS = 1.0  # seconds: for a reader of stderr that reads
 
 
 def run(argv: list[str]) -> int:
@@ -84,17 +86,19 @@ def run(argv: list[str]) -> int:
     try:
         arguments = parse(USAGE, argv)
         config = Config.load(arguments, os.environ)
-        logging.basicConfig(format=LOG_FORMAT, datefmt="%Y-%m-%d %H:%M:%S", level=config.log_level)
+        log.set_up(config.log_level)
         command = next((name for name in COMMANDS if arguments[name]), "")
         if command and 1 in closed:
             print("gtask: cannot write: stdout is closed", file=sys.stderr)
             return EXIT_OUTPUT
         return COMMANDS.get(command, run_task)(config, arguments)
     except GtaskError as error:
-        print(f"gtask: {error}", file=sys.stderr)
+        log.say(str(error))
         return error.code
     except KeyboardInterrupt:
         return EXIT_SIGNAL_BASE + signal.SIGINT
+    finally:
+        log.flush(LAST_WORDS)
 
 
 def parse(usage: str, argv: list[str]) -> dict[str, Any]:
@@ -118,6 +122,7 @@ def run_task(config: Config, arguments: dict[str, Any]) -> int:
     stdout = keep_stdout_apart()  # before the user's modules are imported: they may print
     generate = load_generate(config.generate)
     handle = load_handle(config.handle)
+    log.keep()
     make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
     look_at_server(make_store())
     task = Task(config, make_store, generate, handle, None if to_person else stdout)
@@ -128,6 +133,7 @@ def run_task(config: Config, arguments: dict[str, Any]) -> int:
     with suppress(OSError, ValueError):  # nobody reads it, or the user's code has closed it
         sys.stdout.flush()
     logging.shutdown()
+    log.flush(LAST_WORDS)
     # Not by returning: greenlets and threads in the user's code may go on for ever.
     os._exit(code)
 
@@ -138,7 +144,7 @@ def look_at_server(store: Store) -> None:
     store.check_permissions()
     with suppress(Trouble):  # lost again: the task meets it too, and waits
         if (policy := store.eviction_policy()) not in ("", "noeviction"):
-            logging.warning("Redis has maxmemory-policy %s and may evict messages; set noeviction", policy)
+            logger.warning("Redis has maxmemory-policy %s and may evict messages; set noeviction", policy)
     store.close()
 
 

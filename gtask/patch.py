@@ -16,4 +16,4 @@ def patch() -> None:
     from gevent import monkey
 
     monkey.patch_all(queue=False)
-    queue.SimpleQueue = gevent.queue.SimpleQueue  # type: ignore[misc]
+    monkey.patch_item(queue, "SimpleQueue", gevent.queue.SimpleQueue)

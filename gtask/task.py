@@ -18,6 +18,7 @@ from gtask.exceptions import EXIT_OK, EXIT_OUTPUT, EXIT_READER_GONE, EXIT_SOFTWA
 from gtask.functions import Generate, Handle
 from gtask.generator import Generator
 from gtask.handler import Handler
+from gtask.log import keep, say
 from gtask.membership import Membership
 from gtask.outage import Outage
 from gtask.pulse import Pulse
@@ -126,6 +127,7 @@ class Task:
         while self._beating:
             pause = self._outage.insist("heartbeat", self._election.step, self._expired)
             self._pulse.beaten()
+            keep()  # what users' code has done to logging since the last time
             self._follow()
             if self._election.dead:
                 self._dead.update(self._election.dead)
@@ -203,10 +205,10 @@ class Task:
 
     def _cannot_report(self, error: OSError) -> None:
         if isinstance(error, BrokenPipeError):
-            log.warning("nobody reads the reports any more; ending")
+            say("nobody reads the reports any more; ending")
             self.end(EXIT_READER_GONE)
         else:
-            log.error("cannot write the reports: %s; ending", error.strerror)
+            say(f"cannot write the reports: {error.strerror}; ending")
             self.end(EXIT_OUTPUT)
 
     def _spawn(self, name: str, work: Callable[[], None]) -> gevent.Greenlet:
@@ -218,7 +220,7 @@ class Task:
             except Trouble:
                 log.debug("%s ended without Redis", name)
             except GtaskError as error:
-                log.error("%s", error)
+                say(str(error))
                 self.end(error.code)
             except Exception:
                 log.exception("a bug in gtask (%s)", name)

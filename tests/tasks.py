@@ -35,8 +35,9 @@ class TaskProcess:
         env: dict[str, str] | None = None,
         stdin: Any = None,
         stdout: Any = None,
+        stderr: Any = None,
     ) -> None:
-        """`stdout`: where it goes instead of into `lines`."""
+        """`stdout`: where it goes instead of into `lines`; `stderr`: instead of into `errors`."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GTASK_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gtask", *arguments],
@@ -44,7 +45,7 @@ class TaskProcess:
             env={**clean, "PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})},
             stdin=stdin if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE if stdout is None else stdout,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.PIPE if stderr is None else stderr,
         )
         self.pid = self.process.pid
         self.lines: list[bytes] = []  # of stdout, ends included

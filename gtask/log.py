@@ -1,0 +1,129 @@
+"""gtask's log lines and last words. They hold up nobody, and what users' code does to `logging` does not silence them.
+
+A line goes to stderr by way of a native thread: a pipe that nobody empties would stop every greenlet, heartbeat
+included, and a thread writes also while something holds the event loop. Only the logger `gtask` is set up here, because
+the root logger belongs to the user's code.
+"""
+
+import logging
+import os
+import select
+from contextlib import suppress
+from typing import Any
+
+from gevent.monkey import get_original
+
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+KEPT = 1000  # lines that wait until somebody reads; more are dropped, and counted
+
+
+class Lines:
+    """Lines on their way to a file descriptor. Any thread may give them, and nobody waits."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._waiting: Any = get_original("queue", "SimpleQueue")()
+        self._dropped = 0
+        self._process = 0  # the one whose thread writes
+
+    def put(self, line: str) -> None:
+        """Writes the line soon, or counts it as dropped while too many wait."""
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        if not self._process:
+            self._process = os.getpid()
+            get_original("_thread", "start_new_thread")(self._write_on, ())
+        if self._process != os.getpid():  # a fork of users' code: the thread has stayed behind
+            self._write(data)
+        elif self._waiting.qsize() >= KEPT:
+            self._dropped += 1
+        else:
+            self._put_dropped()
+            self._waiting.put(data)
+
+    def flush(self, seconds: float) -> None:
+        """Waits until all is written, but not longer; nothing else runs meanwhile."""
+        if self._process == os.getpid():
+            self._put_dropped()
+            written = get_original("_thread", "allocate_lock")()
+            written.acquire()
+            self._waiting.put(written)
+            written.acquire(timeout=seconds)
+
+    def _put_dropped(self) -> None:
+        if self._dropped:
+            count, self._dropped = self._dropped, 0
+            self._waiting.put(b"gtask: %d log lines were dropped here, because nobody read them\n" % count)
+
+    def _write_on(self) -> None:
+        while True:
+            item = self._waiting.get()
+            if isinstance(item, bytes):
+                self._write(item)
+            else:
+                item.release()
+
+    def _write(self, data: bytes) -> None:
+        with suppress(OSError):  # nobody will ever read it
+            while data:
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BlockingIOError:  # another program made this description non-blocking
+                    poll = get_original("select", "poll")()
+                    poll.register(self._fd, select.POLLOUT)
+                    poll.poll()
+
+
+class _Handler(logging.Handler):
+    """Gives records to `Lines`. It needs no lock, so a native thread never waits here for a greenlet."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Formats and passes on."""
+        if passed := self.filter(record):
+            self.emit(record)
+        return bool(passed)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Formats and passes on."""
+        try:
+            _stderr.put(self.format(record))
+        except Exception:  # what cannot be formatted: logging says so, as for every handler
+            self.handleError(record)
+
+
+_stderr = Lines(2)
+_ours = _Handler()
+_ours.setFormatter(logging.Formatter(FORMAT, TIME_FORMAT))
+_logger = logging.getLogger("gtask")
+
+
+def set_up(level: str | int) -> None:
+    """Makes the logger `gtask` speak, from this level on."""
+    _logger.setLevel(level)
+    _logger.handlers = [_ours]
+    _logger.propagate = False
+
+
+def keep() -> None:
+    """Makes it speak again after users' code has configured logging, which disables existing loggers by default.
+
+    What a configuration says about the logger `gtask` by name holds. The root logger gets a handler if it has none.
+    """
+    if _logger.disabled or not (_logger.handlers or _logger.propagate):
+        _logger.disabled = False
+        set_up(_logger.level)
+        for name, logger in list(logging.root.manager.loggerDict.items()):
+            if name.startswith("gtask.") and isinstance(logger, logging.Logger):
+                logger.disabled = False
+    if not logging.root.handlers:
+        logging.root.addHandler(_ours)
+
+
+def say(text: str) -> None:
+    """A program's own word on why it ends. It does not pass through `logging`, whatever was done to that."""
+    _stderr.put(f"gtask: {text}")
+
+
+def flush(seconds: float) -> None:
+    """Waits until all lines are written, but not longer."""
+    _stderr.flush(seconds)
