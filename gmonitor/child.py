@@ -40,17 +40,23 @@ class Child:
             preexec_fn=tree.dies_with_parent(os.getpid()),
         )
         self.pid: int = self._process.pid
+        self.pipe = os.fstat(self._process.stdout.fileno()).st_ino  # its reports come through this one
+        self._asked = False
         post(Started(self.pid))
-        self._readers = [
-            gevent.spawn(self._read, self._process.stdout, Lines(), self._reported),
-            gevent.spawn(self._read, self._process.stderr, Lines(CHUNK), self._said),
-        ]
+        self._reports = gevent.spawn(self._read, self._process.stdout, Lines(), self._reported)
+        self._output = gevent.spawn(self._read, self._process.stderr, Lines(CHUNK), self._said)
         self.gone = gevent.spawn(self._wait)
 
     @property
     def alive(self) -> bool:
         """Whether it has not been reaped; only then is its pid still its own."""
         return self._process.returncode is None
+
+    @property
+    def working(self) -> bool:
+        """Whether it runs, or whoever reports in its place: a task goes on when the shell that started it has died.
+        What a handler started is no such one, since gtask keeps its reports to itself."""
+        return self.alive or not self._reports.ready()
 
     def signal(self, number: int) -> None:
         """A signal to this process alone. Raises PermissionError when it has become another user's."""
@@ -64,14 +70,17 @@ class Child:
             tree.signal_group(self.pid, *numbers)
 
     def close_stdin(self) -> None:
-        """Tells it that its monitor is going."""
+        """Tells it that its monitor is going; from now on it is heard until nobody holds its stdout any more."""
+        self._asked = True
         with contextlib.suppress(OSError):
             self._process.stdin.close()
 
     def _wait(self) -> None:
         code = self._process.wait()
-        gevent.joinall(self._readers, timeout=LAST_WORDS)
-        gevent.killall(self._readers)
+        gevent.joinall([self._reports, self._output], timeout=LAST_WORDS)
+        if self._asked:
+            self._reports.join()
+        gevent.killall([self._reports, self._output])
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):
                 pipe.close()

@@ -2,7 +2,8 @@
 
 It is forked before anything is monkey-patched, and is told over a pipe what there is to do. The pipe's
 end without the word "bye" means that the monitor is dead. It takes its time like the monitor itself:
-tasks end by end of file on their stdin, and are killed only after the grace; the server comes last.
+tasks end by end of file on their stdin, and are killed only after the grace; then comes what they have
+left behind, and the server last.
 """
 
 import ast
@@ -13,7 +14,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +73,15 @@ def _serve(fd: int, run: str) -> None:
     os.closerange(3, low)
     os.closerange(low + 1, high)
     os.closerange(high + 1, 1024)
-    tasks: set[int] = set()
+    tasks: dict[int, int] = {}  # the inode of the pipe through which it reports
     server: tuple[int, str] | None = None
     grace = 0.0
     for instruction in _instructions(fd, terminal):
         match instruction:
-            case ("task", pid):
-                tasks.add(pid)
+            case ("task", pid, inode):
+                tasks[pid] = inode
             case ("ended", pid):
-                tasks.discard(pid)
+                tasks.pop(pid, None)
             case ("server", pid, folder):
                 server = pid, folder
             case ("grace", seconds):
@@ -115,21 +116,29 @@ def _instructions(fd: int, terminal: Restorer) -> Iterator[Any]:
             yield from (ast.literal_eval(line.decode()) for line in lines)
 
 
-def _end(tasks: set[int], run: str, grace: float, server: int) -> None:
+def _end(tasks: dict[int, int], run: str, grace: float, server: int) -> None:
     for pid in tasks:
         tree.signal_group(pid, signal.SIGCONT)  # a stopped one sees neither end of file nor a signal
+    pipes = {f"pipe:[{inode}]" for inode in tasks.values()}
     deadline = time.monotonic() + grace
-    while (left := _left(tasks, run, server)) and time.monotonic() < deadline:
+    while any(pid in tasks or pipes & _files(pid) for pid in _left(tasks, run, server)):
+        if time.monotonic() >= deadline:
+            break
         time.sleep(0.05)
-    while left and time.monotonic() < deadline + 5:
+    else:  # all tasks have ended in time; whoever is left was started by a handler
+        for pid in _left(tasks, run, server):
+            tree.signal_one(pid, signal.SIGTERM)
+        deadline = time.monotonic() + tree.RUNAWAYS
+        while _left(tasks, run, server) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    deadline = time.monotonic() + tree.LAST
+    while (left := _left(tasks, run, server)) and time.monotonic() < deadline:
         for pid in left:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+            tree.signal_one(pid, signal.SIGKILL)
         time.sleep(0.01)
-        left = _left(tasks, run, server)
 
 
-def _left(tasks: set[int], run: str, server: int) -> list[int]:
+def _left(tasks: Collection[int], run: str, server: int) -> list[int]:
     """Who of this run still lives: members of the tasks' groups, and whoever bears the run's mark."""
     if not tree.proc_is_ours():
         return [pid for pid in tasks if _exists(pid)]
@@ -139,6 +148,16 @@ def _left(tasks: set[int], run: str, server: int) -> list[int]:
         for pid, (state, _parent, group) in tree.processes().items()
         if state != "Z" and pid != server and (group in tasks or mark in _environment(pid))
     ]
+
+
+def _files(pid: int) -> set[str]:
+    """What it has open. A task holds the pipe of its reports, also one whose shell has died; its children do not."""
+    found = set()
+    with contextlib.suppress(OSError):  # it is gone, or another user's
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                found.add(os.readlink(entry.path))
+    return found
 
 
 def _environment(pid: int) -> bytes:

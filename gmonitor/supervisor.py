@@ -12,9 +12,6 @@ from gmonitor import tree
 from gmonitor.child import Child, Log, Post
 from gmonitor.events import Ended, Event
 
-RUNAWAYS = 1.0  # seconds that processes outside of the tasks' groups have after TERM
-LAST = 5.0  # after SIGKILL only a process in the kernel's hands is left: no use to wait longer
-
 
 class Supervisor:
     """All children; `spare` are processes below us that are not theirs."""
@@ -46,7 +43,7 @@ class Supervisor:
         while len(self.children) < count and not self._ending:
             child = Child(self._command, self._environ, self._passed, self._log)
             self.children[child.pid] = child
-            self._tell("task", child.pid)
+            self._tell("task", child.pid, child.pipe)
             if self._ending:  # while it was being started
                 self._ask(child)
 
@@ -80,9 +77,9 @@ class Supervisor:
         self._wait(self._grace / 2)
         for child in self._alive():
             child.signal_group(signal.SIGKILL)
-        self._sweep(signal.SIGTERM, 0 if self._hurry.is_set() else RUNAWAYS)
-        left = self._sweep(signal.SIGKILL, LAST)
-        gevent.joinall([child.gone for child in self.children.values()], timeout=LAST)
+        self._sweep(signal.SIGTERM, 0 if self._hurry.is_set() else tree.RUNAWAYS)
+        left = self._sweep(signal.SIGKILL, tree.LAST)
+        gevent.joinall([child.gone for child in self.children.values()], timeout=tree.LAST)
         return left
 
     def _alive(self) -> list[Child]:
@@ -95,9 +92,13 @@ class Supervisor:
         child.signal_group(signal.SIGCONT)
 
     def _wait(self, seconds: float) -> None:
-        """Until nobody is left, the time is over, or somebody has lost patience."""
+        """Until nobody works, the time is over, or somebody has lost patience."""
         deadline = time.monotonic() + seconds
-        while self._alive() and time.monotonic() < deadline and not self._hurry.is_set():
+        while (
+            any(child.working for child in self.children.values())
+            and time.monotonic() < deadline
+            and not self._hurry.is_set()
+        ):
             self._hurry.wait(min(0.05, seconds))
 
     def _sweep(self, number: int, seconds: float) -> list[int]:
@@ -108,8 +109,7 @@ class Supervisor:
             for pid in left:
                 if pid not in told or number == signal.SIGKILL:
                     told.add(pid)
-                    _signal(pid, number)
-                    _signal(pid, signal.SIGCONT)
+                    tree.signal_one(pid, number)
             if time.monotonic() >= deadline:
                 break
             gevent.sleep(0.02)
@@ -119,10 +119,3 @@ class Supervisor:
         if isinstance(event, Ended):
             self._tell("ended", event.pid)
         self._post(event)
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return

@@ -14,6 +14,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PROC = Path("/proc")
+RUNAWAYS = 1.0  # seconds that what the tasks have left behind has after TERM
+LAST = 5.0  # after SIGKILL only a process in the kernel's hands is left: no use to wait longer
 
 try:
     _prctl: Callable[[int, Any], int] | None = ctypes.CDLL(None).prctl
@@ -98,3 +100,12 @@ def signal_group(pid: int, *numbers: int) -> None:
             os.killpg(pid, number)
         except (ProcessLookupError, PermissionError):  # gone; or all that is left of it has changed its user
             return
+
+
+def signal_one(pid: int, number: int) -> None:
+    """A signal to a process, which sees it even if it is stopped; one that is gone is no error."""
+    try:
+        os.kill(pid, number)
+        os.kill(pid, signal.SIGCONT)
+    except (ProcessLookupError, PermissionError):
+        return

@@ -3,10 +3,10 @@
     fake_task.py FOLDER [WORD...]
 
 Words change its ways: `stubborn` ignores TERM, INT and the end of stdin; `fast` reports twice a second;
-`runaway` starts a grandchild in a session of its own; `flood` prints without end; `nasty` prints control
-characters; `long` prints a line without an end; `careful` takes a second to end, unless a second signal
-comes; `foreign` becomes another user's process; `usurp` generates, too, as soon as there is FOLDER/usurp;
-`fail` ends with exit 3 and a last word on stderr.
+`runaway` starts a child in a session of its own that TERM does not end, but leaves FOLDER/term; `flood`
+prints without end; `nasty` prints control characters; `long` prints a line without an end; `careful` takes
+a second to end, unless a second signal comes; `foreign` becomes another user's process; `usurp` generates,
+too, as soon as there is FOLDER/usurp; `fail` ends with exit 3 and a last word on stderr.
 Each process leaves a file with its pid in FOLDER/pids; FOLDER/signal is the number of the last signal that ended one.
 """
 
@@ -19,6 +19,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+RUNAWAY = """
+import os, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: (folder / "term").touch())
+(folder / "pids" / str(os.getpid())).touch()
+while True: time.sleep(600)
+"""
 
 folder, words = Path(sys.argv[1]), set(sys.argv[2:])
 
@@ -69,14 +77,13 @@ else:
     signal.signal(signal.SIGINT, end)
 report(msg="createdTaskId", taskId=next_id())
 if "runaway" in words:
-    sleeper = subprocess.Popen(
-        [sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"],
+    subprocess.Popen(
+        [sys.executable, "-c", RUNAWAY, str(folder)],
         start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    note_pid(sleeper.pid)
 if "nasty" in words:
     print("evil \x1b[2J\x1b]0;title\x07 \x9b31m text", flush=True)
     print("evil stderr \x1b[5;5H\x1bc", file=sys.stderr, flush=True)

@@ -247,7 +247,7 @@ def test_an_error_of_its_own_restores_the_terminal(run: Run) -> None:
     broken = (
         "import gmonitor.view as view; render = view.render\n"
         "def bad(fleet, *rest):\n"
-        "    if fleet.generator: raise RuntimeError('a bug')\n"
+        "    if fleet.generators: raise RuntimeError('a bug')\n"
         "    return render(fleet, *rest)\n"
         "view.render = bad\n"
         "from gmonitor.__main__ import main; main()"

@@ -134,9 +134,9 @@ def test_k_reaches_every_task_that_generates(run: Run) -> None:
         assert terminal.wait() == 0
 
 
-def wrapped(run: Run, *words: str, tasks: int = 2) -> list[str]:
+def wrapped(run: Run, *words: str, tasks: int = 2, options: tuple[str, ...] = ()) -> list[str]:
     """A gmonitor that starts its tasks through a shell, which stays between them."""
-    *gmonitor, python, fake, folder = run.command(tasks=tasks)
+    *gmonitor, python, fake, folder = run.command(tasks=tasks, options=options)
     return [*gmonitor, "sh", "-c", f"{python} {fake} {folder} {' '.join(words)}; exit $?"]
 
 
@@ -151,3 +151,31 @@ def test_k_reaches_a_generator_behind_a_shell(run: Run) -> None:
         terminal.press("q")
         assert terminal.wait() == 0
         assert run.left == []
+
+
+def test_the_end_waits_for_a_task_behind_a_shell_as_for_any_other(run: Run) -> None:
+    """The shell dies of the signal at once; a second signal to the task would be the end without grace."""
+    with plain(*wrapped(run, "careful", tasks=1)) as process:
+        wait_for_line(process, "is the generator")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert (run.folder / "first").exists() and not (run.folder / "second").exists()
+    assert run.left == []
+
+
+def test_after_sigkill_a_task_behind_a_shell_ends_by_itself(run: Run) -> None:
+    with plain(*wrapped(run, "careful", tasks=1, options=("--grace", "1000"))) as process:
+        wait_for_line(process, "is the generator")
+        process.kill()
+        wait_until(lambda: run.left == [])
+    assert not (run.folder / "signal").exists(), "the end of its stdin was enough"
+
+
+def test_after_sigkill_what_handlers_have_started_ends_soon_after_the_tasks(run: Run) -> None:
+    """TERM at once, KILL a second later: not after the grace, in which nobody has anything to finish any more."""
+    with plain(*run.command("runaway", tasks=1, options=("--grace", "1000"))) as process:
+        wait_for_line(process, "is the generator")
+        wait_until(lambda: len(run.pids) == 2)
+        process.kill()
+        wait_until(lambda: run.left == [])
+    assert (run.folder / "term").exists()
