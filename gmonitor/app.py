@@ -103,6 +103,7 @@ class App:
         self._guard.tell("grace", self._config.grace)
         ends = self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         try:
+            self._supervisor.make_room(self._config.tasks)
             self._find_redis()
             self._display.open()
             if isinstance(self._display, Live):
@@ -220,7 +221,6 @@ class App:
     def _fail(self, error: BaseException) -> None:
         if isinstance(error, GtaskError):
             self._failure = self._failure or error
-            self._supervisor.hurry()
         elif not isinstance(error, OSError):
             raise error
         elif error.errno in (errno.EPIPE, errno.EIO):  # EIO: the terminal has hung up
@@ -249,7 +249,9 @@ class App:
         try:
             self._supervisor.start(self._config.tasks)
         except OSError as error:
-            self._post(Failed(UsageError(f"cannot start {self._config.command[0]}: {error.strerror}")))
+            started, wanted = len(self._supervisor.children), self._config.tasks
+            what = f"task {started + 1} of {wanted}" if started else self._config.command[0]
+            self._post(Failed(UsageError(f"cannot start {what}: {error.strerror}")))
 
     def _ticks(self) -> None:
         while True:

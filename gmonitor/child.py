@@ -24,9 +24,19 @@ Log = Callable[[bytes], None]
 
 
 class Child:
-    """A started process in a session and group of its own. Raises OSError when it cannot be started."""
+    """A started process in a session and group of its own, with these soft and hard limits of open files.
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], post: Post, log: Log | None = None) -> None:
+    Raises OSError when it cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        post: Post,
+        log: Log | None = None,
+        files: tuple[int, int] | None = None,
+    ) -> None:
         self._post = post
         self._log = log
         self._process = Popen(
@@ -37,7 +47,7 @@ class Child:
             stderr=PIPE,
             env=dict(environ),
             start_new_session=True,
-            preexec_fn=tree.dies_with_parent(os.getpid()),
+            preexec_fn=tree.dies_with_parent(os.getpid(), files=files),
         )
         self.pid: int = self._process.pid
         self.pipe = os.fstat(self._process.stdout.fileno()).st_ino  # its reports come through this one

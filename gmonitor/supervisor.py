@@ -1,6 +1,7 @@
 """Starts the tasks, and ends the whole tree: they, their children, and whoever of those has run away."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,10 @@ from gevent.event import Event as Flag
 from gmonitor import tree
 from gmonitor.child import Child, Log, Post
 from gmonitor.events import Ended, Event
+from gtask.exceptions import UsageError
+
+FILES_EACH = 3  # open files that a task costs us: its three pipes
+FILES_OWN = 64  # and what everything else takes, the start of a task included
 
 
 class Supervisor:
@@ -37,11 +42,25 @@ class Supervisor:
         self._hurry = Flag()
         self._ending = False
         self._interrupted: set[int] = set()
+        self._files: tuple[int, int] | None = None  # soft and hard limit that the tasks get
+
+    def make_room(self, count: int) -> None:
+        """Raises our own limit of open files as far as this number of tasks needs; the tasks get the old one.
+
+        Raises UsageError when that is not permitted.
+        """
+        soft, hard = self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        needed = count * FILES_EACH + FILES_OWN
+        if resource.RLIM_INFINITY != hard < needed:
+            permitted = f"{hard} are permitted (`ulimit -Hn`)"
+            raise UsageError(f"{count} tasks need {needed} open files, and only {permitted}; start fewer tasks")
+        if resource.RLIM_INFINITY != soft < needed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
     def start(self, count: int) -> None:
         """Starts the tasks one after the other. Raises OSError when one cannot be started."""
         while len(self.children) < count and not self._ending:
-            child = Child(self._command, self._environ, self._passed, self._log)
+            child = Child(self._command, self._environ, self._passed, self._log, self._files)
             self.children[child.pid] = child
             self._tell("task", child.pid, child.pipe)
             if self._ending:  # while it was being started

@@ -5,6 +5,7 @@ All of it is Linux; elsewhere these are no-ops, and end of file on stdin is what
 
 import ctypes
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -41,10 +42,15 @@ def rename(name: str) -> None:
             ctypes.memmove(start, name.encode(), len(name))
 
 
-def dies_with_parent(parent: int, number: int = signal.SIGTERM) -> Callable[[], None]:
-    """What a child runs before exec: asks for a signal when its parent's main thread is gone."""
+def dies_with_parent(
+    parent: int, number: int = signal.SIGTERM, files: tuple[int, int] | None = None
+) -> Callable[[], None]:
+    """What a child runs before exec: asks for a signal when its parent's main thread is gone, and sets its soft and
+    hard limits of open `files`."""
 
     def before_exec() -> None:
+        if files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
         # A shell's `&` starts programs with INT ignored, and k must reach the task.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if _prctl:
