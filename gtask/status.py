@@ -16,17 +16,17 @@ def look(store: Store) -> dict[str, Any]:
             "host": members[int(task_id)].get("host"),
             "pid": members[int(task_id)].get("pid"),
             "age": round(max(0.0, seen["now"] - beaten), 3),
-            "inflight": held,
+            "inflight": seen["held"][int(task_id)],
         }
-        for (task_id, beaten), held in zip(seen["tasks"], seen["held"], strict=True)
-        if int(task_id) in members  # else it is dead, and only its list is watched (reap.lua)
+        for task_id, beaten in seen["tasks"]
+        if int(task_id) in members
     ]
     totals = {name: int(seen["totals"].get(name, 0)) for name in ("processed", "errors", "redelivered", "retried")}
     return {
         "generator": _generator(seen),
         "tasks": tasks,
         "messages": seen["messages"],
-        "inflight": sum(seen["held"]),
+        "inflight": sum(seen["held"].values()),
         "errors": seen["errors"],
         "generated": int(seen["generator"].get("generated", 0)),
         "processed": totals["processed"],

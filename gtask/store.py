@@ -34,6 +34,7 @@ class Keys:
         self.owner = prefix + "generatorId"
         self.generator = prefix + "generator"  # hash: term, generated, last
         self.tasks = prefix + "tasks"
+        self.reaped = prefix + "tasks:reaped"  # sorted set: dead taskId -> the next look at its list (reap.lua)
         self.resumed = prefix + "tasks:resumed"  # while it lives, nobody is called dead (beat.lua)
         self.members = prefix + "tasks:members"  # hash: taskId -> JSON of host, pid, heartbeat, nonce
         self.claims = prefix + "tasks:claims"  # hash: taskId -> its last numbered call (claim.lua)
@@ -135,8 +136,8 @@ class Store(Connections):
         NotMember, unless it is to `join`, and OthersKeys."""
         k = self.keys
         answer = self._run(
-            _BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members, k.resumed), member.task_id, member.record,
-            term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join), client="_heart",
+            _BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members, k.resumed, k.reaped), member.task_id,
+            member.record, term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join), client="_heart",
         )  # fmt: skip
         if answer[0] == -2:
             raise OthersKeys(
@@ -257,7 +258,7 @@ class Store(Connections):
         k = self.keys
         moved, poisoned = self._run(
             _REAP,
-            (k.messages, k.inflight(task_id), k.tasks, k.members, k.claims, k.errors, k.totals, k.suspects),
+            (k.messages, k.inflight(task_id), k.tasks, k.members, k.claims, k.errors, k.totals, k.suspects, k.reaped),
             task_id, DEATHS_OF_POISON, message.encode("utf-8", "surrogateescape"), record,
         )  # fmt: skip
         return moved, poisoned
@@ -316,15 +317,19 @@ class Store(Connections):
             pipe.pttl(k.owner)
             pipe.hgetall(k.generator)
             pipe.zrange(k.tasks, 0, -1, withscores=True)
+            pipe.zrange(k.reaped, 0, -1)
             pipe.hgetall(k.members)
             pipe.hgetall(k.totals)
             pipe.llen(k.messages)
             pipe.llen(k.errors)
-            clock, owner, flag_ms, owner_ms, generator, tasks, members, totals, messages, errors = pipe.execute()
+            clock, owner, flag_ms, owner_ms, generator, tasks, reaped, members, totals, messages, errors = (
+                pipe.execute()
+            )
+            holders = {int(task_id) for task_id in (*(task_id for task_id, _ in tasks), *reaped, *members)}
             lists = commands.pipeline(transaction=True)
-            for task_id, _ in tasks:
+            for task_id in holders:
                 lists.llen(k.inflight(task_id))
-            held = lists.execute()
+            held = dict(zip(holders, lists.execute(), strict=True))
         return {
             "now": clock[0] + clock[1] / 1e6, "owner": owner, "flag_ms": flag_ms, "owner_ms": owner_ms,
             "generator": generator, "tasks": tasks, "held": held, "members": members, "totals": totals,

@@ -2,34 +2,43 @@
 -- takes it when it is free. At most one task is told that it generates, and each time with a higher term.
 -- A repeat after a lost reply is safe: an owner that does not know its term gets a new one. Nobody is called dead
 -- for the time that Redis, or the whole machine, stood still, nor within the 3 heartbeats after it; the first to come
--- then may be a task that joins.
--- KEYS flag owner generator tasks members resumed
+-- then may be a task that joins. A clock that steps back delays no death: whoever was heard of in the future was heard
+-- of now. Members of whom `tasks` has lost the trace were heard of now, too, so that what a dead one holds comes back.
+-- KEYS flag owner generator tasks members resumed reaped
 -- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
--- -> {role, term, flag's remaining ms, {dead ids}, generated, last, generate before}; role 0 handler, 1 renewed,
+-- -> {role, term, flag's remaining ms, {ids for the reaper}, generated, last, generate before}; role 0 handler, 1 renewed,
 --    2 elected; {-1}: this task is not a member (it was reaped, or Redis is a new one), or its number is another's;
 --    {-2, generate}: it may neither join nor generate, for these keys belong to that other `generate`
 -- The hash `generator` remembers which function generates. The demo and somebody's own functions never share keys: each
 -- would handle the other's messages. Keys without that mark (another program's, an older version's) are anybody's, and a
 -- member without it (of an older version, while a fleet is being renewed) may go on.
-local flag, owner, generator, tasks, members, resumed = unpack(KEYS)
+local flag, owner, generator, tasks, members, resumed, reaped = unpack(KEYS)
 local id, member, term, seconds, heartbeat, want, join = unpack(ARGV)
 want = want == '1'
 
 local known = redis.call('HGET', members, id)
 if known and known ~= member or not known and join == '0' then return {-1} end
+if not known and redis.call('ZSCORE', reaped, id) then return {-1} end
 local generate, theirs = cjson.decode(member).generate, redis.call('HGET', generator, 'generate')
 local demo = 'gtask.demo:generate'
 if theirs and generate and (theirs == demo) ~= (generate == demo) then return {-2, theirs} end
 if not known then redis.call('HSET', members, id, member) end
 local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
+local now, stamp = time[1] + time[2] / 1000000, string.format('%d.%06d', time[1], time[2])
 local still = redis.call('ZCOUNT', tasks, now - 3 * heartbeat, now) == 0
 -- A full Redis (maxmemory) refuses a script whose first write may take memory; this one takes next to none.
 redis.call('ZREM', tasks, id)
-if still then
-  redis.call('SET', resumed, '1', 'PX', 3000 * heartbeat)
+if still and redis.call('EXISTS', tasks) == 1 then
+  local life = string.format('%d', math.floor(3000 * heartbeat))
+  redis.call('SET', resumed, life, 'PX', life)
 end
-redis.call('ZADD', tasks, string.format('%d.%06d', time[1], time[2]), id)
+redis.call('ZADD', tasks, stamp, id)
+for _, other in ipairs(redis.call('ZRANGEBYSCORE', tasks, '(' .. stamp, '+inf')) do
+  redis.call('ZADD', tasks, stamp, other)
+end
+if redis.call('ZCARD', tasks) < redis.call('HLEN', members) then
+  for _, other in ipairs(redis.call('HKEYS', members)) do redis.call('ZADD', tasks, 'NX', stamp, other) end
+end
 
 local role, state = 0, fence(flag, owner, generator, id, term)
 if state == 'held' then
@@ -50,11 +59,15 @@ if role == 2 then
   if generate then redis.call('HSET', generator, 'generate', generate) end
 end
 
-local dead = {}
-if redis.call('EXISTS', resumed) == 0 then
-  dead = redis.call('ZRANGEBYSCORE', tasks, '-inf', now - 5 * heartbeat, 'LIMIT', 0, 64)
+local look = redis.call('ZRANGEBYSCORE', reaped, '-inf', now, 'LIMIT', 0, 64)
+local grace = tonumber(redis.call('GET', resumed))
+if not grace then
+  local dead = redis.call('ZRANGEBYSCORE', tasks, '-inf', now - 5 * heartbeat, 'LIMIT', 0, 64)
+  for i = 1, #dead do look[#look + 1] = dead[i] end
+elseif redis.call('PTTL', resumed) > grace then
+  redis.call('PEXPIRE', resumed, grace) -- the clock stepped back
 end
-local answer = {role, tonumber(term), redis.call('PTTL', flag), dead}
+local answer = {role, tonumber(term), redis.call('PTTL', flag), look}
 if role == 2 then
   answer[5] = tonumber(redis.call('HGET', generator, 'generated') or 0)
   answer[6] = redis.call('HGET', generator, 'last')

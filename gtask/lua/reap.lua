@@ -2,19 +2,19 @@
 -- old order, exactly once, however many try. A message that was alone in the hands of its killer's victims for
 -- the `limit`-th time goes to `errors`; one of several becomes a suspect and is from then on delivered alone,
 -- so that only the culprit is ever blamed. What was on the list but not handed out is blamed for nothing.
--- A BLMOVE of the task that was on its way brings its message back too, however late (up to an hour): the id stays
--- in `tasks` without a member, its score the time of the next look, and each is twice as late as the one before.
--- KEYS messages inflight tasks members claims errors totals suspects
+-- A BLMOVE of the task that was on its way brings its message back too, however late (up to an hour): the id moves from
+-- `tasks` to `reaped`, its score there is the time of the next look, and each is twice as late as the one before.
+-- KEYS messages inflight tasks members claims errors totals suspects reaped
 -- ARGV id limit message record (the single message that the list held when the caller looked, and its failure record)
 -- -> {moved, poisoned}, {-1, 0}: alive, {-2, 0}: look again
-local messages, inflight, tasks, members, claims, errors, totals, suspects = unpack(KEYS)
+local messages, inflight, tasks, members, claims, errors, totals, suspects, reaped = unpack(KEYS)
 local id, limit, message, record = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local member = redis.call('HGET', members, id)
 local settings = member and cjson.decode(member)
 local beat = redis.call('ZSCORE', tasks, id)
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-if beat and member and now - beat < 5 * settings.heartbeat then return {-1, 0} end
+if member and (not beat or now - beat < 5 * settings.heartbeat) then return {-1, 0} end
 
 local length = redis.call('LLEN', inflight)
 local last = redis.call('HGET', claims, id)
@@ -51,13 +51,15 @@ redis.call('DEL', inflight)
 if moved > 0 then redis.call('HINCRBY', totals, 'redelivered', moved) end
 if redis.call('EXISTS', suspects) == 1 then redis.call('EXPIRE', suspects, 86400) end
 local since = not member and last and tonumber(string.match(last, '^0 (%d+) 0 0$'))
+redis.call('ZREM', tasks, id)
 if member then
   redis.call('HSET', claims, id, string.format('0 %d 0 0', now))
-  redis.call('ZADD', tasks, now + settings.wait, id)
+  redis.call('ZADD', reaped, now + settings.wait, id)
 elseif since and now - since < 3600 then
-  if beat and tonumber(beat) <= now then redis.call('ZADD', tasks, now + (now - since), id) end
+  local look = redis.call('ZSCORE', reaped, id)
+  if not look or tonumber(look) <= now then redis.call('ZADD', reaped, now + (now - since), id) end
 else
   redis.call('HDEL', claims, id)
-  redis.call('ZREM', tasks, id)
+  redis.call('ZREM', reaped, id)
 end
 return {moved, poisoned}

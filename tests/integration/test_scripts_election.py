@@ -307,6 +307,62 @@ def test_a_flag_that_another_program_has_set_makes_its_owner_step_aside(redis, f
     assert redis.pttl("generatorIsActive") <= before, "the foreign flag was renewed"
 
 
+# -- clocks, and keys that somebody has deleted
+
+
+def heard_of(redis) -> dict[bytes, float]:
+    return dict(redis.zrange("tasks", 0, -1, withscores=True))
+
+
+def now(redis) -> float:
+    seconds, micros = redis.time()
+    return seconds + micros / 1e6
+
+
+def test_whoever_was_heard_of_in_the_future_was_heard_of_now(redis, fleet) -> None:
+    task, other = fleet.join(), fleet.join()
+    redis.zadd("tasks", {other.member.task_id: now(redis) + 60})  # then the clock stepped back
+    before = now(redis)
+    task.beat()
+    assert before <= heard_of(redis)[b"2"] == heard_of(redis)[b"1"] <= now(redis)
+
+
+def test_a_clock_that_steps_back_does_not_lengthen_the_time_in_which_nobody_is_called_dead(redis, fleet) -> None:
+    task, other = fleet.join(), fleet.join()
+    for of in (task, other):
+        redis.zadd("tasks", {of.member.task_id: 1})
+    task.beat()
+    assert 0 < redis.pttl("tasks:resumed") <= 3000
+    redis.pexpire("tasks:resumed", 63_000)
+    task.beat()
+    assert 0 < redis.pttl("tasks:resumed") <= 3000
+
+
+def test_members_that_the_index_has_lost_are_found_again(redis, fleet) -> None:
+    task, other = fleet.join(), fleet.join()
+    redis.zrem("tasks", other.member.task_id)
+    task.beat()
+    assert set(heard_of(redis)) == {b"1", b"2"}
+    redis.delete("tasks")
+    task.beat()
+    assert set(heard_of(redis)) == {b"1", b"2"}
+    redis.zadd("tasks", {other.member.task_id: 1})
+    redis.delete("tasks:resumed")
+    assert task.beat().dead == [2]
+
+
+def test_a_number_that_another_task_has_or_had_is_given_to_nobody_else(redis, fleet) -> None:
+    task, dead = fleet.join('{"heartbeat": 1, "wait": 5}'), fleet.join('{"heartbeat": 1, "wait": 5, "nonce": 2}')
+    for record in ("{}", dead.member.record):
+        with pytest.raises(NotMember):
+            task.store.beat(Member(task.member.task_id, record), join=True)
+    redis.zadd("tasks", {dead.member.task_id: 1})
+    assert task.store.reap(dead.member.task_id, "", "") == (0, 0)
+    for record in ("{}", dead.member.record):
+        with pytest.raises(NotMember):
+            task.store.beat(Member(dead.member.task_id, record), join=True)
+
+
 # -- a Redis that begins anew
 
 

@@ -391,6 +391,8 @@ class Scripts(RuleBasedStateMachine):
                 if len(hand) > 1 and self.deaths[message] > 1:
                     self.deaths[message] = max(1, self.deaths[message] - 1)
         assert self.inflight(sim) == []
+        assert self.redis.zscore("tasks", sim.member.task_id) is None
+        assert self.redis.zscore("tasks:reaped", sim.member.task_id), "its list is looked at again"
         self.redelivered += len(held) - poisoned
         self.changes_nothing(lambda: recover(self.store, sim.member.task_id))
         sim.reaped, sim.term = True, 0
@@ -479,10 +481,13 @@ class Scripts(RuleBasedStateMachine):
 
     def everything_can_be_finished(self) -> None:
         """All tasks die; a new one reaps and handles all that is left anywhere."""
-        for task_id in self.redis.zrange("tasks", 0, -1):
-            self.redis.zadd("tasks", {task_id: 1})
+        for index in ("tasks", "tasks:reaped"):
+            for task_id in self.redis.zrange(index, 0, -1):
+                self.redis.zadd(index, {task_id: 1})
         last = Member(self.store.next_id(), '{"heartbeat": %d, "wait": 1, "nonce": "last"}' % HOUR)  # noqa: UP031
-        assert self.store.beat(last, join=True).dead == [], "perhaps Redis was away, and they come back"
+        due = self.redis.zrange("tasks:reaped", 0, -1)
+        dead = self.store.beat(last, join=True).dead
+        assert dead == list(map(int, due)), "perhaps Redis was away, and the others come back"
         self.redis.delete("tasks:resumed")  # the time in which nobody is called dead is over
         for task_id in self.store.beat(last).dead:
             recover(self.store, task_id)

@@ -124,3 +124,21 @@ def test_a_join_whose_reply_was_lost_burns_no_number(server, redis) -> None:
     assert membership.member.task_id == 1
     assert redis.get("taskId") == b"1"
     store.close()
+
+
+@ONE_SERVER
+def test_what_a_dead_task_held_comes_back_though_somebody_deleted_the_index(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(GATE)
+    options = ["--redis", server.url, "--handle", "job:handle", "--heartbeat", "0.5", "--delivery", "at-least-once"]
+    redis.set("generatorIsActive", 1, ex=600)
+    redis.rpush("messages", "in hand")
+    holder = start(*options)
+    wait_until((tmp_path / "started in hand").exists)
+    other = start(*options)
+    assert other.task_id == 2
+    holder.kill()
+    redis.delete("tasks")
+    (tmp_path / "go").touch()
+    wait_until(lambda: redis.hget("totals", "processed") == b"1", "the other one handles it")
+    assert redis.hkeys("tasks:members") == [b"2"]
+    assert not redis.exists("inflight:1")
