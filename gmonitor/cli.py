@@ -18,7 +18,6 @@ Keys: q ends all tasks and quits, k ends the current generator.
 Each option can also be set by the environment: GMONITOR_TASKS, GMONITOR_LOG, …
 """
 
-import os
 import re
 import shutil
 import sys
@@ -34,6 +33,7 @@ from gmonitor.app import App
 from gmonitor.config import Config, load
 from gmonitor.guard import Guard
 from gtask.exceptions import EXIT_SOFTWARE, GtaskError, UsageError
+from gtask.stdio import working_directory
 from gtask.urls import masked
 
 # docopt would take a default for something given, and then the environment could never win.
@@ -88,7 +88,7 @@ def resolve(config: Config) -> Config:
     """
     name, *rest = config.command
     if name == "gtask":
-        installed = [] if Path(gtask.__file__).parents[1].samefile(os.curdir) else ["-P"]
+        installed = [] if Path(gtask.__file__).parents[1] == working_directory() else ["-P"]
         return replace(config, command=(sys.executable, *installed, "-m", "gtask", *rest))
     if shutil.which(name) is None:
         raise UsageError(f"cannot find the command {masked(name)!r}, or may not run it")

@@ -32,7 +32,12 @@ class Embedded:
 
     def __init__(self, run: str, tell: Callable[..., None]) -> None:
         binary = _binary()
-        self._folder = _folder()
+        try:
+            self._folder = _folder()
+        except OSError as error:  # read-only, or full
+            raise Unreachable(
+                f"no room for an embedded Valkey: {error.strerror}; set TMPDIR, or name a Redis with --redis URL"
+            ) from None
         self.socket = self._folder / "s"  # short, so that its address fits on the screen
         self.url = f"unix://{self.socket}"
         settings = {
@@ -90,8 +95,9 @@ class Embedded:
                     if connection.recv(64).startswith(b"+PONG"):
                         return
                 gevent.sleep(0.02)
-        log = self._folder / "log"
-        last = log.read_text(errors="replace").strip().split("\n")[-1] if log.exists() else "it wrote no log"
+        last = f"it could not write to {self._folder}"
+        with contextlib.suppress(OSError):
+            last = (self._folder / "log").read_text(errors="replace").strip().split("\n")[-1] or last
         raise Unreachable(f"the embedded Valkey does not start: {last}")
 
 

@@ -3,7 +3,8 @@
 GtaskError
  ├─ UsageError        64  bad option, setting, module or function
  │   └─ OthersKeys    64  the demo and one's own functions must not share keys
- ├─ Unreachable       69  no Redis at start, or one that is too old
+ ├─ Unavailable       69  no working directory, no room for files
+ │   └─ Unreachable   69  no Redis at start, or one that is too old
  ├─ UserCodeError     70  the user's generate raised, or yielded what is no message
  ├─ WrongType         70  a key of ours holds another program's data
  └─ Refused           77  Redis wants (other) credentials, or forbids our commands
@@ -39,10 +40,14 @@ class OthersKeys(UsageError):
     """Raised when the demo would share keys with somebody's own functions, or they with the demo's."""
 
 
-class Unreachable(GtaskError):
-    """Raised when Redis does not answer at the start, or is older than what gtask needs."""
+class Unavailable(GtaskError):
+    """Raised when something on which the program stands is missing at the start."""
 
     code = EXIT_UNAVAILABLE
+
+
+class Unreachable(Unavailable):
+    """Raised when Redis does not answer at the start, or is older than what gtask needs."""
 
 
 class UserCodeError(GtaskError):

@@ -21,6 +21,7 @@ from gevent import getcurrent
 
 from gtask.exceptions import GtaskError, UsageError, UserCodeError
 from gtask.places import place_of, place_of_function
+from gtask.stdio import working_directory
 
 Generate = Callable[[str | None], Iterable[str | bytes]]
 Handle = Callable[[str], object]
@@ -50,7 +51,7 @@ def load_handle(spec: str) -> Handle:
 def _find(option: str, spec: str) -> Any:
     """What `module:name` names; the module is looked for in the current directory too."""
     module_name, _, name = spec.partition(":")
-    here = Path.cwd()
+    here = working_directory()
     if str(here) not in sys.path:
         sys.path.insert(0, str(here))
     if "/" in module_name or module_name.startswith("."):

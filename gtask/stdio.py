@@ -1,12 +1,24 @@
-"""The process's own standard files: whole, kept apart from what user code prints, never set non-blocking."""
+"""What the process was started with. Its standard files: whole, kept apart from what user code prints, never set
+non-blocking. And its working directory."""
 
 import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from gevent import get_hub
 from gevent.socket import wait_read
+
+from gtask.exceptions import Unavailable
+
+
+def working_directory() -> Path:
+    """The current directory. Raises Unavailable when it has been removed since the shell went there."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise Unavailable("the working directory has been removed; go to one that is there, and start again") from None
 
 
 def ensure_standard_files() -> list[int]:

