@@ -126,7 +126,7 @@ def run_task(config: Config, arguments: dict[str, Any]) -> int:
     make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
     look_at_server(make_store())
     task = Task(config, make_store, generate, handle, None if to_person else stdout)
-    end_at_signals(task.end)
+    end_at_signals(task.start_no_more, task.end)
     if os.environ.get("GTASK_MONITORED") == "1":
         gevent.spawn(watch_end_of_stdin, task.end)
     code = task.run()
@@ -219,8 +219,9 @@ def lost_redis(store: Store, trouble: Trouble) -> int:
     return EXIT_UNAVAILABLE
 
 
-def end_at_signals(end: Callable[[], None]) -> None:
-    """INT and TERM begin the graceful end; a second one, later than SAME_WISH after the first, ends at once.
+def end_at_signals(at_once: Callable[[], None], end: Callable[[], None]) -> None:
+    """INT, TERM and HUP (the terminal is closed) begin the graceful end; a second one, later than SAME_WISH after the
+    first, ends at once. `at_once` is called by the handler itself, `end` when the event loop comes to it.
 
     Python's own handlers, not gevent's: those wait for their turn, and a handle that computes for ever gives none.
     """
@@ -231,12 +232,14 @@ def end_at_signals(end: Callable[[], None]) -> None:
         nonlocal first
         if first is None:
             first = monotonic()
+            at_once()
             loop.run_callback_threadsafe(end)
         elif monotonic() - first >= SAME_WISH:
             os._exit(EXIT_SIGNAL_BASE + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
+            signal.signal(number, on_signal)
 
 
 def end_at_once_at_signals() -> None:

@@ -32,6 +32,7 @@ from redis.exceptions import (
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from gtask import strays
 from gtask.exceptions import Forbidden, Trouble, UsageError, WrongType
 from gtask.urls import masked
 
@@ -185,12 +186,23 @@ class Connections:
             connection = blocking.connection
             try:
                 connection.send_command(*command)
-                if connection.can_read(self._wait + SPARE) or connection.can_read(0):
+                if self._comes(connection) or connection.can_read(0):
                     return connection.read_response()
                 raise redis.TimeoutError(f"no answer to {command[0]}")
             except BaseException:
                 connection.disconnect()  # what it still brings is no answer to the next command
                 raise
+
+    def _comes(self, connection: Any) -> bool:
+        """Whether an answer comes in time. What users' code throws into the greenlet that waits does not end the wait:
+        it would throw the answer away, with its message."""
+        while True:
+            try:
+                return bool(connection.can_read(self._wait + SPARE))
+            except Exception:
+                raise
+            except BaseException as error:
+                strays.say(error)
 
 
 def reason(error: BaseException) -> str:

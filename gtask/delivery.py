@@ -5,7 +5,7 @@ the scripts recognise it by its number; so every method here bears repeating aft
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -44,6 +44,10 @@ class Delivery(ABC):
     @abstractmethod
     def failed(self, message: str, record: str, batch: int) -> None:
         """Its handling failed; `record` belongs into `errors`."""
+
+    @abstractmethod
+    def lost_with(self, running: Iterable[str]) -> Sequence[str]:
+        """Those of the messages that are being handled which nobody would handle again if this task ended now."""
 
     @property
     @abstractmethod
@@ -87,6 +91,9 @@ class AtMostOnce(Delivery):
 
     def failed(self, message: str, record: str, batch: int) -> None:
         self._failed.append(record)
+
+    def lost_with(self, running: Iterable[str]) -> Sequence[str]:
+        return list(running)
 
     @property
     def unsettled(self) -> bool:
@@ -219,6 +226,9 @@ class AtLeastOnce(Delivery):
         if batch == self.batch:
             self._done.append(message)
             self._failed.append(record)
+
+    def lost_with(self, running: Iterable[str]) -> Sequence[str]:
+        return []  # they are on this task's list, and `leave` gives them back
 
     @property
     def unsettled(self) -> bool:

@@ -20,6 +20,7 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore, Semaphore
 
+from gtask import strays
 from gtask.breath import SLICE, breathe
 from gtask.delivery import Delivery
 from gtask.exceptions import Trouble
@@ -61,7 +62,7 @@ class Handler:
         self._task_id = 0
         self._pace = Pace()
         self._in_hand: deque[str] = deque()  # taken, not started
-        self._running = 0  # started, not finished
+        self._running: dict[int, str] = {}  # worker -> the message that it has started and not finished
         self._fetching = BoundedSemaphore(1)
         self._fetched_at = 0.0  # when the newest message in hand came
         self._settled_at = 0.0  # when Redis last learned what is finished
@@ -114,35 +115,58 @@ class Handler:
         """Whether this task is a handler now."""
         return bool(self._taking.is_set())
 
+    def start_no_more(self) -> None:
+        """From now on no message is started. A signal's handler may call this: it only sets a flag, so it holds even
+        while the workers compute one after the other and no other greenlet comes to its turn."""
+        self._ending = True
+
     def finish(self, deadline: float) -> int:
         """Takes no more, gives back what was not started, and finishes the rest until the `deadline` on the
         monotonic clock. Returns how many messages are not finished then."""
-        self._ending = True
+        self.start_no_more()
         self._rouse_all()
         self.pause(deadline)
         self._give_back()
         while self._running and (left := deadline - monotonic()) > 0:
             self._change.clear()
             self._change.wait(left)
-        return self._running
+        return len(self._running)
 
-    def leave(self) -> None:
-        """After `finish`: stores what is finished, gives back the rest, ends the membership."""
+    def leave(self, grace: float) -> None:
+        """After `finish`: stores what is finished, gives back the rest, ends the membership. What at-most-once
+        delivery cannot give back becomes a failure, "not finished within --grace"; `grace` in seconds."""
+        for message in self._delivery.lost_with(self._running.values()):
+            self._totals.errors += 1
+            self._totals.processed += 1
+            record = failure_record(message, f"not finished within --grace {grace:g}", self._task_id)
+            self._delivery.failed(message, record, self._delivery.batch)
         with self._fetching, suppress(Trouble):
             unstarted = list(self._in_hand)
             self._insist(lambda: self._delivery.leave(unstarted))
 
     # -- workers
 
-    def work(self) -> None:
-        """One worker: handles messages until the end."""
+    def work(self, number: int) -> None:
+        """One worker: handles messages until the end.
+
+        What the user's code leaves behind may reach it anywhere: a gevent.Timeout that was started in `handle` and
+        not cancelled is thrown into the greenlet that started it, wherever that waits by then.
+        """
+        while True:
+            try:
+                return self._handle_on(number)
+            except BaseException as error:
+                strays.say(error)
+
+    def _handle_on(self, number: int) -> None:
         handle, in_hand, delivery, totals = self._handle, self._in_hand, self._delivery, self._totals
+        running = self._running
         while (in_hand and not self._ending) or self._refill():
             message = in_hand.popleft()
             batch = delivery.batch
             if self._idle and not (self._rousing or self._breathing) and (in_hand or not self._waiting):
                 self._rouse_one()
-            self._running += 1
+            running[number] = message
             try:
                 handle(message)
             except BaseException as error:  # SystemExit, gevent.Timeout: no less a failure of this message
@@ -150,7 +174,7 @@ class Handler:
                 delivery.failed(message, self._record(message, error), batch)
             else:
                 delivery.done(message, batch)
-            self._running -= 1
+            del running[number]
             totals.processed += 1
             if perf_counter() >= self._yield_at:
                 self._breathe()
@@ -163,8 +187,10 @@ class Handler:
             self._be_idle()  # one that goes on is enough: in one turn of the loop all of them would take a slice each
             return
         self._breathing = True
-        breathe()
-        self._breathing = False
+        try:
+            breathe()
+        finally:
+            self._breathing = False
         self._yield_at = perf_counter() + SLICE
 
     def _refill(self) -> bool:
@@ -172,10 +198,10 @@ class Handler:
         while not self._ending:
             if self._taking.is_set():
                 self._fetch()
+            if self._ending:  # it has come while this worker waited for its turn or for Redis
+                break
             if self._in_hand:
                 return True
-            if self._ending:
-                break
             if not self._taking.is_set() or self._waiting or (self._delivery.blocked and self._running):
                 self._be_idle()
             elif self._delivery.blocked:
@@ -236,9 +262,11 @@ class Handler:
 
     def _be_idle(self) -> None:
         self._idle += 1
-        self._rouse.acquire()
-        self._idle -= 1
-        self._rousing = False
+        try:
+            self._rouse.acquire()
+        finally:
+            self._idle -= 1
+            self._rousing = False
 
     def _rouse_one(self) -> None:
         self._rousing = True

@@ -10,6 +10,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
+from gtask import strays
 from gtask.config import Config
 from gtask.connections import backoff
 from gtask.delivery import AtLeastOnce, AtMostOnce
@@ -80,20 +81,36 @@ class Task:
         self._spawn("recovery", self._recover)
         self._spawn("tend", self._handler.tend)
         for number in range(self._config.concurrency):
-            self._spawn(f"worker {number}", self._handler.work)
+            self._spawn(f"worker {number}", partial(self._handler.work, number))
         self._pulse.start()
-        self._ended.wait()
-        self._finish(heartbeat)
-        if self._writer is not None:
-            self._writer.stop()
-            writing.join(timeout=LAST_REPORT)
+        strays.mute_signal_handlers()
+        ending = self._spawn("end", partial(self._end_when_asked, heartbeat, writing))
+        while not ending.ready():
+            # The main greenlet does nothing but wait, because it is the one into which gevent throws what is raised by
+            # a signal's handler and by sys.exit in any greenlet, and that may come at any moment.
+            try:
+                ending.join()
+            except BaseException as error:
+                log.error("%s; ending", strays.thrown_into_main(error))
+                self.end(EXIT_SOFTWARE)
         return self._code
+
+    def start_no_more(self) -> None:
+        """From now on no message is started. May be called by a signal's handler; `end` follows it."""
+        self._handler.start_no_more()
 
     def end(self, code: int = EXIT_OK) -> None:
         """Begins the graceful end; only the first call counts."""
         if not self._ended.is_set():
             self._code = code
             self._ended.set()
+
+    def _end_when_asked(self, heartbeat: gevent.Greenlet, writing: gevent.Greenlet) -> None:
+        self._ended.wait()
+        self._finish(heartbeat)
+        if self._writer is not None:
+            self._writer.stop()
+            writing.join(timeout=LAST_REPORT)
 
     def _finish(self, heartbeat: gevent.Greenlet) -> None:
         # One deadline for all. The flag first: while this task finishes what it has in hand, another one can
@@ -110,13 +127,14 @@ class Task:
         with suppress(Trouble):  # Redis is away, and the flag expires by itself
             self._outage.insist("release", self._election.resign, self._expired)
         if unfinished := self._handler.finish(deadline):
-            log.warning("%d messages were not finished within %g s", unfinished, grace)
+            where = "in errors" if self._config.delivery == "at-most-once" else "back in the queue"
+            log.warning("%d messages were not finished within --grace %g: they are %s", unfinished, grace, where)
         self._pulse.stop()
         self._beating = False
         self._wake.set()
         heartbeat.join(timeout=max(0.0, deadline - monotonic()))
         heartbeat.kill()  # it waits for a Redis that is away
-        self._handler.leave()
+        self._handler.leave(grace)
         timer.kill()
         self._tell(f"has ended: {self._totals}")
 
@@ -225,6 +243,10 @@ class Task:
             except Exception:
                 log.exception("a bug in gtask (%s)", name)
                 self.end(EXIT_SOFTWARE)
+            except BaseException as error:  # gevent.Timeout, GreenletExit: thrown in by the user's code
+                if not self._ended.is_set():
+                    log.error("%s was thrown into gtask's own greenlet (%s); ending", type(error).__name__, name)
+                    self.end(EXIT_SOFTWARE)
 
         greenlet = gevent.spawn(guarded)
         greenlet.name = name

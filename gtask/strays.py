@@ -1,0 +1,52 @@
+"""What users' code throws where it does not belong, and how that is said.
+
+gevent throws a Timeout into the greenlet that started it, wherever that waits by then; and whatever the handler of a
+signal raises, and sys.exit in any greenlet, into the main one.
+"""
+
+import logging
+import signal
+from traceback import format_exception_only, walk_tb
+
+import gevent
+
+from gtask.places import place_of
+from gtask.protocol import printable
+
+log = logging.getLogger(__name__)
+
+_said: set[str] = set()
+
+
+def say(error: BaseException) -> None:
+    """Logs what reached a worker outside `handle`: once for each kind, for it may happen with every message."""
+    kind = type(error).__name__
+    if kind not in _said:
+        _said.add(kind)
+        log.warning("%s was thrown into a worker outside handle (%s); it goes on. A time limit must end with its code: "
+                    "with gevent.Timeout(…): …", kind, printable(str(error)))  # fmt: skip
+
+
+def thrown_into_main(error: BaseException) -> str:
+    """What was thrown into the main greenlet, from where, and what its user may do instead."""
+    what = " ".join("".join(format_exception_only(error)).split())
+    place = place_of(error)
+    raised = {frame.f_code for frame, _ in walk_tb(error.__traceback__)}
+    for number in signal.valid_signals():
+        if getattr(signal.getsignal(number), "__code__", None) in raised:
+            instead = "; for a time limit use gevent.Timeout" if number == signal.SIGALRM else ""
+            return f"the handler of {signal.Signals(number).name} raised {what} ({place}){instead}"
+    return f"{what} was raised outside generate and handle" + (f" ({place})" if place else "")
+
+
+def mute_signal_handlers() -> None:
+    """Keeps gevent from printing the traceback of what a signal's handler raises, the only error that has no greenlet
+    as its context: it is thrown into the main greenlet too, and said there in one line."""
+    hub = gevent.get_hub()
+    say_of_greenlet = hub.print_exception
+
+    def print_exception(context: object, *error: object) -> None:
+        if context is not None:
+            say_of_greenlet(context, *error)
+
+    hub.print_exception = print_exception

@@ -1,0 +1,164 @@
+"""What users' code throws where it does not belong: into workers, into gtask's greenlets, into the main one."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ONE_SERVER
+from tests.system.test_ending import hold_flag
+from tests.tasks import wait_until
+
+JOB = """
+import gc, os, pathlib, signal, sys, time
+import gevent
+
+def on_alarm(number, frame):
+    raise TimeoutError("too slow")
+
+signal.signal(signal.SIGALRM, on_alarm)
+
+def note(what):
+    with open("log", "a") as log:
+        log.write(what + "\\n")
+
+def kill_heartbeat():
+    for greenlet in gc.get_objects():
+        if isinstance(greenlet, gevent.Greenlet) and greenlet.name == "heartbeat":
+            greenlet.kill(block=False)
+
+def handle(message):
+    note("begins " + message)
+    word = message.split()[0]
+    if word == "leaks":
+        gevent.Timeout(0.05).start()
+    elif word == "exits":
+        gevent.spawn(sys.exit, 3)
+    elif word == "alarm":
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+    elif word == "kills":
+        gevent.spawn(kill_heartbeat)
+    elif word == "held":
+        while not os.path.exists("go"):
+            time.sleep(0.3)  # seldom at work itself when a signal comes: its handler raises in whoever is
+    elif word == "computes":
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            pass
+    note("ends " + message)
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path):
+    """The lines that the handlers have written."""
+    (tmp_path / "job.py").write_text(JOB)
+    file = tmp_path / "log"
+    return lambda word: [line for line in (file.read_text().splitlines() if file.exists() else []) if word in line]
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
+def test_a_leaked_timeout_kills_no_worker(server, redis, start, log, delivery: str) -> None:
+    hold_flag(redis)
+    redis.rpush("messages", *(f"leaks {number}" for number in range(10)))
+    task = start("--redis", server.url, "--handle", "job:handle", "--delivery", delivery)
+    wait_until(lambda: len(log("ends leaks")) == 10)
+    wait_until(lambda: "Timeout was thrown into a worker" in task.stderr, "it is said")
+    for number in range(100):  # one by one: each of the ten workers has to take some
+        redis.rpush("messages", f"plain {number}")
+        wait_until(lambda number=number: log(f"ends plain {number}"), "the workers go on")
+    assert task.stderr.count("was thrown into a worker") == 1, "it is said once"
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert task.total("processed") == 110
+
+
+@ONE_SERVER
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("exits", "SystemExit: 3 was raised outside generate and handle"),
+        (
+            "alarm",
+            "SIGALRM raised TimeoutError: too slow (job.py:6 on_alarm); for a time limit use gevent.Timeout",
+        ),
+        ("kills", "GreenletExit was thrown into gtask's own greenlet (heartbeat)"),
+    ],
+)  # fmt: skip
+def test_what_is_thrown_into_gtask_ends_the_task_gracefully_with_one_line(
+    server, redis, start, log, tmp_path, word: str, line: str
+) -> None:
+    hold_flag(redis)
+    task = start("--redis", server.url, "--handle", "job:handle", "--delivery", "at-least-once")
+    redis.rpush("messages", "held")
+    wait_until(lambda: log("begins held"))
+    redis.rpush("messages", word)
+    wait_until(lambda: line in task.stderr, "the line")
+    assert task.process.poll() is None, "what is in hand is finished first"
+    (tmp_path / "go").touch()
+    assert task.wait() == 70
+    assert log("ends held")
+    assert len(task.stderr.splitlines()) == 1
+    assert not redis.exists("tasks", "tasks:members", "inflight:1"), "it has left"
+
+
+@ONE_SERVER
+def test_after_the_signal_no_further_message_is_started(server, redis, start, log) -> None:
+    """Ten workers have been woken for ten messages that compute; they take turns."""
+    hold_flag(redis)
+    redis.rpush("messages", *(f"computes {number}" for number in range(10)))
+    task = start("--redis", server.url, "--handle", "job:handle", "--delivery", "at-least-once")
+    wait_until(lambda: len(log("begins")) == 2, "two have begun")
+    task.send(signal.SIGINT)
+    assert task.wait() == 0
+    begun = len(log("begins"))
+    assert begun <= 3, "the second one may have ended just before the signal came"
+    assert len(log("ends")) == begun
+    assert redis.llen("messages") == 10 - begun
+
+
+@ONE_SERVER
+def test_at_most_once_what_is_not_finished_within_the_grace_is_a_failure(server, redis, start, log) -> None:
+    hold_flag(redis)
+    redis.rpush("messages", "held 1", "held 2")
+    task = start("--redis", server.url, "--handle", "job:handle", "--grace", "0.5")
+    wait_until(lambda: len(log("begins held")) == 2)
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    records = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
+    assert {(r["message"], r["error"]) for r in records} == {
+        ("held 1", "not finished within --grace 0.5"),
+        ("held 2", "not finished within --grace 0.5"),
+    }
+    assert "2 messages were not finished within --grace 0.5: they are in errors" in task.stderr
+    assert task.reports("processed")[-1] == {"msg": "processed", "total": 2, "errors": 2}
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
+def test_a_closed_terminal_is_a_clean_end(server, redis, start, log, tmp_path, delivery: str) -> None:
+    hold_flag(redis)
+    redis.rpush("messages", *(f"held {number}" for number in range(10)))
+    task = start("--redis", server.url, "--handle", "job:handle", "--delivery", delivery)
+    wait_until(lambda: len(log("begins held")) == 10)
+    task.send(signal.SIGHUP)
+    (tmp_path / "go").touch()
+    assert task.wait() == 0
+    assert len(log("ends held")) == 10
+    assert not redis.exists("messages", "errors")
+
+
+@ONE_SERVER
+def test_under_nohup_a_closed_terminal_is_nothing(server, redis, start, log) -> None:
+    hold_flag(redis)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        task = start("--redis", server.url, "--handle", "job:handle")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert task.task_id
+    task.send(signal.SIGHUP)
+    redis.rpush("messages", "plain")
+    wait_until(lambda: log("ends plain"), "it goes on")
