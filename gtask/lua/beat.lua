@@ -3,7 +3,7 @@
 -- A repeat after a lost reply is safe: an owner that does not know its term gets a new one. Nobody is called dead
 -- for the time that Redis, or the whole machine, stood still, nor within the 3 heartbeats after it; the first to come
 -- then may be a task that joins. A clock that steps back delays no death: whoever was heard of in the future was heard
--- of now. Members of whom `tasks` has lost the trace were heard of now, too, so that what a dead one holds comes back.
+-- of now, and a flag of ours lives no longer than its owner gave it. Members of whom `tasks` has lost the trace were heard of now, too, so that what a dead one holds comes back.
 -- KEYS flag owner generator tasks members resumed reaped
 -- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
 -- -> {role, term, flag's remaining ms, {ids for the reaper}, generated, last, generate before}; role 0 handler, 1 renewed,
@@ -53,9 +53,19 @@ else
   if state == 'overwritten' then redis.call('DEL', owner) end
   if want and redis.call('SET', flag, '1', 'NX', 'EX', seconds) then role = 2 end
 end
-if role > 0 then redis.call('SET', owner, id, 'PX', seconds * 1000 - 5) end
+local milliseconds = 1000 * time[1] + math.floor(time[2] / 1000)
+if role > 0 then
+  redis.call('SET', owner, id, 'EX', seconds)
+  expire_together(flag, owner, milliseconds + 1000 * seconds)
+else
+  local life = 1000 * (redis.call('HGET', generator, 'life') or math.huge)
+  if redis.call('PTTL', flag) > life and untouched(flag, owner) then
+    expire_together(flag, owner, milliseconds + life)
+  end
+end
 if role == 2 then
   term = redis.call('HINCRBY', generator, 'term', 1)
+  redis.call('HSET', generator, 'life', seconds)
   if generate then redis.call('HSET', generator, 'generate', generate) end
 end
 

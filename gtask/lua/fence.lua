@@ -1,11 +1,23 @@
--- Put before beat, push and release. Promise: 'held' only while task `id` owns the flag in its term `term`
--- and nobody has set the flag since. The owner key lives 5 ms shorter than the flag and both are set in one
--- step, so a distance of another length means that another program has set the flag (2 ms of tolerance:
--- Redis 6.2 reads the clock anew for each command of a script).
+-- Put before beat, push and release. Promise: 'held' only while task `id` owns the flag in its term `term` and nobody
+-- has set the flag since.
+-- Another program's SET of the flag knows nothing of owners; it shows in the flag's life. Flag and owner expire at two
+-- moments that lie 5 ms apart, and the flag 1 ms before the time that its SET gave it. So whoever sets it again moves
+-- it, even with the same life within the same millisecond.
+local function expire_together(flag, owner, at) -- at: in milliseconds since 1970, so that no pause in between counts
+  redis.call('PEXPIREAT', flag, string.format('%.0f', at - 1))
+  redis.call('PEXPIREAT', owner, string.format('%.0f', at - 6))
+end
+
+-- Servers before 7.2 read the clock anew for each command of a script: the flag's life at the moment when the owner's was
+-- read lies between the two readings around it, which are nearly always equal.
+local function untouched(flag, owner)
+  local before, life = redis.call('PTTL', flag), redis.call('PTTL', owner)
+  return before - life >= 5 and redis.call('PTTL', flag) - life <= 5
+end
+
 local function fence(flag, owner, generator, id, term)
   if redis.call('GET', owner) ~= id then return 'gone' end
-  local apart = redis.call('PTTL', flag) - redis.call('PTTL', owner)
-  if apart < 3 or apart > 7 then return 'overwritten' end
+  if not untouched(flag, owner) then return 'overwritten' end
   if redis.call('HGET', generator, 'term') ~= term then return 'other term' end
   return 'held'
 end
