@@ -141,7 +141,7 @@ def run_task(config: Config, arguments: dict[str, Any]) -> int:
 def look_at_server(store: Store) -> None:
     """Raises Unreachable or Refused when gtask cannot work with this Redis; warns when it may lose messages."""
     store.connect()
-    store.check_permissions()
+    store.check_commands()
     with suppress(Trouble):  # lost again: the task meets it too, and waits
         if (policy := store.eviction_policy()) not in ("", "noeviction"):
             logger.warning("Redis has maxmemory-policy %s and may evict messages; set noeviction", policy)

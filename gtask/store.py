@@ -6,13 +6,14 @@ Which calls may be repeated after a lost reply is said in the first comment of t
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from redis.exceptions import AuthenticationError, AuthorizationError, MovedError, NoPermissionError, RedisError
+from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError
 
-from gtask.connections import Connections, Script, reason
+from gtask.connections import Connections, Script, explained
 from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Trouble, Unreachable
 
 OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
@@ -86,43 +87,57 @@ class Store(Connections):
     def connect(self) -> None:
         """Opens the command connection and looks at the server.
 
-        Raises Unreachable (no server, or one older than 6.2) and Refused (credentials, permissions).
+        Raises Unreachable (no server, or one older than 6.2), Refused (credentials, permissions) and UsageError (a
+        database or a file that does not exist).
         """
+        self.look_at_files()
         try:
             try:
                 self._commands.exists(self.keys.task_id)
             except MovedError as error:
                 self._follow(error, "_commands")
-            version = str(self._commands.info("server")["redis_version"])
+                self._commands.exists(self.keys.task_id)
         except NoPermissionError:
-            return  # the version cannot be known; the first command shows what works
-        except (AuthenticationError, AuthorizationError) as error:
-            raise Refused(f"Redis at {self.address} refuses: {error}; put user and password into --redis "
-                          "(redis://user:password@host)") from None  # fmt: skip
+            return  # the first command shows what works
         except (RedisError, OSError) as error:
-            raise Unreachable(f"no Redis at {self.address}: {reason(error)}; start one, or name another with "
-                              "--redis or GTASK_REDIS") from None  # fmt: skip
-        numbers = tuple(int(part) for part in version.split(".")[:2])
-        if numbers < OLDEST_SERVER:
+            raise explained(error, self.address) from None
+        with suppress(Trouble):  # INFO is not permitted, or Redis is lost again
+            self._check_version(str(self._info("server")["redis_version"]))
+
+    def _check_version(self, version: str) -> None:
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
             raise Unreachable(f"Redis at {self.address} is {version}; gtask needs 6.2 or newer")
 
-    def check_permissions(self) -> None:
-        """Raises Refused when this user may not run scripts or read the queue, as a task must."""
+    def _info(self, section: str) -> dict[str, Any]:
+        with self._asking("_commands") as commands:
+            return dict(commands.info(section))
+
+    def check_commands(self) -> None:
+        """Raises Refused when this server lacks a command, or this user may not run scripts or read the queue."""
+        what = "a task needs scripts, lists, hashes and sorted sets"
         try:
-            self.pop(0)
+            if missing := self._missing_commands():
+                raise Refused(f"Redis at {self.address} lacks {', '.join(missing)} (renamed or disabled); {what}")
+            with self._asking("_commands") as commands:  # not by its digest: Redis may forget it at any time
+                commands.eval(_POP.text, 1, self.keys.messages, 0, REPLY_BYTES)
         except Forbidden as error:
-            raise Refused(f"Redis at {self.address} refuses: {error}; a task needs scripts, lists, hashes and "
-                          "sorted sets") from None  # fmt: skip
+            raise Refused(f"Redis at {self.address} refuses: {error}; {what}") from None
         except Trouble:
             return  # lost again, or full: the task meets it too, and waits
 
+    def _missing_commands(self) -> list[str]:
+        with self._asking("_commands") as commands, suppress(ResponseError):  # COMMAND itself may be missing
+            commands.connection.send_command("COMMAND", "INFO", *_NEEDED)
+            answer = commands.connection.read_response()
+            return [name for name, known in zip(_NEEDED, answer, strict=True) if not known]
+        return []
+
     def eviction_policy(self) -> str:
         """The server's maxmemory-policy; what is not `noeviction` may evict messages. "" when unknown."""
-        with self._asking("_commands") as commands:
-            try:
-                return str(commands.info("memory").get("maxmemory_policy", ""))
-            except NoPermissionError:
-                return ""
+        try:
+            return str(self._info("memory").get("maxmemory_policy", ""))
+        except Forbidden:
+            return ""
 
     # -- membership and election
 
@@ -199,9 +214,9 @@ class Store(Connections):
         return self._block("BLMOVE", self.keys.messages, inflight, "LEFT", "RIGHT", _plain(self._wait)) is not None
 
     def unblock(self) -> None:
-        """Ends a `blpop` or `blmove` that waits now; nothing is lost by it. Managed servers may refuse."""
+        """Ends a `blpop` or `blmove` that waits now; nothing is lost by it. Without the right to, it ends by itself."""
         if self._blocking_id is not None:
-            with self._asking("_commands") as commands:
+            with suppress(Forbidden), self._asking("_commands") as commands:
                 commands.execute_command("CLIENT", "UNBLOCK", self._blocking_id)
 
     def claim(
@@ -307,34 +322,27 @@ class Store(Connections):
     # -- looking
 
     def snapshot(self) -> dict[str, Any]:
-        """What `gtask status` shows, read in one transaction; times in seconds."""
+        """What `gtask status` shows, all of one moment (status.lua); times in seconds."""
         k = self.keys
-        with self._asking("_commands") as commands:
-            pipe = commands.pipeline(transaction=True)
-            pipe.time()
-            pipe.get(k.owner)
-            pipe.pttl(k.flag)
-            pipe.pttl(k.owner)
-            pipe.hgetall(k.generator)
-            pipe.zrange(k.tasks, 0, -1, withscores=True)
-            pipe.zrange(k.reaped, 0, -1)
-            pipe.hgetall(k.members)
-            pipe.hgetall(k.totals)
-            pipe.llen(k.messages)
-            pipe.llen(k.errors)
-            clock, owner, flag_ms, owner_ms, generator, tasks, reaped, members, totals, messages, errors = (
-                pipe.execute()
-            )
-            holders = {int(task_id) for task_id in (*(task_id for task_id, _ in tasks), *reaped, *members)}
-            lists = commands.pipeline(transaction=True)
-            for task_id in holders:
-                lists.llen(k.inflight(task_id))
-            held = dict(zip(holders, lists.execute(), strict=True))
+        keys = (k.flag, k.owner, k.generator, k.tasks, k.members, k.reaped, k.totals, k.messages, k.errors)
+        ids: list[str] = []
+        while True:
+            answer = self._run(_STATUS, (*keys, *map(k.inflight, ids)), *ids)
+            if len(answer) > 1:
+                break
+            [ids] = answer
+        _, seconds, micros, owner, flag_ms, owner_ms, generator, beats, members, totals, messages, errors, held = answer
         return {
-            "now": clock[0] + clock[1] / 1e6, "owner": owner, "flag_ms": flag_ms, "owner_ms": owner_ms,
-            "generator": generator, "tasks": tasks, "held": held, "members": members, "totals": totals,
-            "messages": messages, "errors": errors,
+            "now": int(seconds) + int(micros) / 1e6, "owner": owner, "flag_ms": flag_ms, "owner_ms": owner_ms,
+            "generator": _paired(generator), "members": _paired(members), "totals": _paired(totals),
+            "tasks": [(task_id, float(beat)) for task_id, beat in _paired(beats).items()],
+            "held": dict(zip(map(int, ids), held, strict=True)), "messages": messages, "errors": errors,
         }  # fmt: skip
+
+
+def _paired(flat: Sequence[str]) -> dict[str, str]:
+    """The answer to HGETALL within a script."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _script(name: str) -> Script:
@@ -347,7 +355,12 @@ def _script(name: str) -> Script:
 
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
 _POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
-_REAP, _READ, _SETTLE = _script("reap"), _script("read"), _script("settle")
+_REAP, _READ, _SETTLE, _STATUS = _script("reap"), _script("read"), _script("settle"), _script("status")
+
+# What a task cannot do without: what it calls itself, and what its scripts call (by `pcall` what only accelerates).
+_NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(
+    *(script.calls for script in (_BEAT, _PUSH, _RELEASE, _POP, _CLAIM, _FAIL, _GIVEBACK, _REAP))
+))  # fmt: skip
 
 
 def _plain(seconds: float) -> str:

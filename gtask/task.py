@@ -15,7 +15,7 @@ from gtask.config import Config
 from gtask.connections import backoff
 from gtask.delivery import AtLeastOnce, AtMostOnce
 from gtask.election import Election, Term
-from gtask.exceptions import EXIT_OK, EXIT_OUTPUT, EXIT_READER_GONE, EXIT_SOFTWARE, GtaskError, Trouble
+from gtask.exceptions import EXIT_OK, EXIT_OUTPUT, EXIT_READER_GONE, EXIT_SOFTWARE, Forbidden, GtaskError, Trouble
 from gtask.functions import Generate, Handle
 from gtask.generator import Generator
 from gtask.handler import Handler
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 DELIVERIES = {"at-most-once": AtMostOnce, "at-least-once": AtLeastOnce}
 LAST_REPORT = 1.0  # seconds: for a reader that reads
 RELISTEN = 1.0  # seconds until notices are listened for again
+REASK = 60.0  # the same after this was refused
 CHRONICLE = 10.0  # seconds between totals in the log of a task that speaks to people
 
 
@@ -195,10 +196,15 @@ class Task:
     def _listen(self) -> None:
         """An accelerator: after a clean end of the generator the next heartbeat is due at once."""
         while True:
-            with suppress(Trouble):
+            pause = RELISTEN
+            try:
                 for _ in self._store.notices():
                     self._wake.set()
-            gevent.sleep(RELISTEN)
+            except Forbidden:
+                pause = REASK  # it works without, but rights can come back
+            except Trouble:
+                pass
+            gevent.sleep(pause)
 
     def _recover(self) -> None:
         while True:

@@ -49,11 +49,16 @@ class Server:
         self.tcp_url = f"redis://127.0.0.1:{self.port}/0"
         self.process = None
 
-    def start(self) -> "Server":
+    def launch(self) -> None:
+        """Starts it, and does not wait until it can be used."""
         settings = ["port", str(self.port), "bind", "127.0.0.1", "unixsocket", str(self.socket)]
-        settings += ["dir", str(self.folder), "save", "", *self.options]
-        arguments = [("--" + word) if i % 2 == 0 else word for i, word in enumerate(settings)]
-        self.process = subprocess.Popen([self.binary, *arguments], stdout=subprocess.DEVNULL)
+        settings += ["dir", str(self.folder), "save", '""', *self.options]
+        lines = [f"{name} {value}\n" for name, value in zip(settings[::2], settings[1::2], strict=True)]
+        (self.folder / "redis.conf").write_text("".join(lines))
+        self.process = subprocess.Popen([self.binary, self.folder / "redis.conf"], stdout=subprocess.DEVNULL)
+
+    def start(self) -> "Server":
+        self.launch()
         deadline = time.monotonic() + 20
         while True:
             try:

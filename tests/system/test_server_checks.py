@@ -100,7 +100,7 @@ def test_a_command_that_redis_does_not_permit_is_77_in_one_line(server: Server, 
     assert "refuses" in line and "no permissions" in line
 
 
-@pytest.mark.parametrize("denied", ["@scripting", "evalsha"])
+@pytest.mark.parametrize("denied", ["@scripting", "eval"])
 def test_a_user_who_may_not_run_scripts_is_refused_in_one_line(server: Server, redis, start, denied: str) -> None:
     redis.execute_command("ACL", "SETUSER", "worker", "reset", "on", ">secret", "~*", "&*", "+@all", f"-{denied}")
     task = start("--redis", f"redis://worker:secret@127.0.0.1:{server.port}/0")

@@ -1,0 +1,33 @@
+-- Promise: one look at everything, at one moment. It only reads, so a full Redis does not refuse it, and a repeat is
+-- another look. The in-flight lists must be declared among the keys, so the caller names the tasks that it knows; where
+-- these are not the tasks of this moment, the answer says only who they are, and the caller asks again.
+-- KEYS flag owner generator tasks members reaped totals messages errors inflight... ; ARGV id... (of each in-flight list)
+-- -> {{id...}}, or {{id...}, seconds, microseconds, owner, flag's ms, owner's ms, {generator's fields and values},
+--    {task, beat...}, {member, record...}, {total, number...}, waiting, errors, {length of each in-flight list}}
+local flag, owner, generator, tasks, members, reaped, totals, messages, errors = unpack(KEYS, 1, 9)
+
+local beats, records, ids, known = redis.call('ZRANGE', tasks, 0, -1, 'WITHSCORES'), redis.call('HGETALL', members), {}, {}
+local late = redis.call('ZRANGE', reaped, 0, -1, 'WITHSCORES') -- dead, but their lists are watched (reap.lua)
+for _, pairs in ipairs({beats, records, late}) do
+  for i = 1, #pairs, 2 do
+    if not known[pairs[i]] then ids[#ids + 1] = pairs[i] end
+    known[pairs[i]] = true
+  end
+end
+if #ids ~= #ARGV then return {ids} end
+for _, id in ipairs(ARGV) do
+  if not known[id] then return {ids} end
+end
+
+local fields = {}
+for _, field in ipairs(redis.call('HKEYS', generator)) do
+  if field ~= 'last' then -- may be large, and nobody asks
+    fields[#fields + 1] = field
+    fields[#fields + 1] = redis.call('HGET', generator, field)
+  end
+end
+local held = {}
+for i = 10, #KEYS do held[i - 9] = redis.call('LLEN', KEYS[i]) end
+local time = redis.call('TIME')
+return {ids, time[1], time[2], redis.call('GET', owner), redis.call('PTTL', flag), redis.call('PTTL', owner), fields,
+        beats, records, redis.call('HGETALL', totals), redis.call('LLEN', messages), redis.call('LLEN', errors), held}
