@@ -166,9 +166,9 @@ class App:
 
     def _all_ended(self, at: float) -> list[Any]:
         """On the screen the reasons stay to be read; where nobody looks there is nothing to wait for."""
+        self._code = self._first_bad_code
         if isinstance(self._display, Live):
             return self._fleet.apply(Noted("all tasks have ended"), at, time.strftime("%H:%M:%S"))
-        self._code = self._first_bad_code
         self._end()
         return []
 
