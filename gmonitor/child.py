@@ -17,10 +17,12 @@ from gmonitor.lines import OUTPUTS, Lines, condense
 CHUNK = 65536  # a pipe's usual size
 FLOOD = 16384  # whoever has that much ready at once …
 SHARE = 0.1  # … gets this share of our time at most: the others, the screen and the keys stay alive
+UNFINISHED = 1.0  # seconds after which a line is shown though it has not ended
 LAST_WORDS = 1.0  # how long the pipes of a dead process are read, when its own children hold them open
 
 Post = Callable[[Event], None]
 Log = Callable[[bytes], None]
+Digest = Callable[[list[bytes], bytes], Event]
 
 
 class Child:
@@ -53,8 +55,10 @@ class Child:
         self.pipe = os.fstat(self._process.stdout.fileno()).st_ino  # its reports come through this one
         self._asked = False
         post(Started(self.pid))
-        self._reports = gevent.spawn(self._read, self._process.stdout, Lines(), self._reported)
-        self._output = gevent.spawn(self._read, self._process.stderr, Lines(CHUNK), self._said)
+        reports, output = Lines(), Lines(CHUNK)
+        self._reports = gevent.spawn(self._read, self._process.stdout, reports, self._reported)
+        self._output = gevent.spawn(self._read, self._process.stderr, output, self._said)
+        self._looks = gevent.spawn(self._look, ((reports, self._reported), (output, self._said)))
         self.gone = gevent.spawn(self._wait)
 
     @property
@@ -90,31 +94,43 @@ class Child:
         gevent.joinall([self._reports, self._output], timeout=LAST_WORDS)
         if self._asked:
             self._reports.join()
-        gevent.killall([self._reports, self._output])
+        gevent.killall([self._reports, self._output, self._looks])
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):
                 pipe.close()
         self._post(Ended(self.pid, code))
 
-    def _read(self, pipe: BinaryIO, lines: Lines, digest: Callable[[list[bytes]], Event]) -> None:
+    def _look(self, streams: Sequence[tuple[Lines, Digest]]) -> None:
+        """Shows lines that have not ended for a second: questions, bars of progress."""
+        while True:
+            gevent.sleep(UNFINISHED)
+            for lines, digest in streams:
+                if line := lines.unfinished():
+                    self._post(digest([], line))
+
+    def _read(self, pipe: BinaryIO, lines: Lines, digest: Digest) -> None:
         fd = pipe.fileno()
         while data := nb_read(fd, CHUNK):
             begun = time.perf_counter()
             whole = lines.feed(data)
-            event = digest(whole) if whole else None
+            event = digest(whole, b"") if whole else None
             spent = time.perf_counter() - begun
             if event:
                 self._post(event)
             if len(data) >= FLOOD:
                 gevent.sleep(spent * (1 / SHARE - 1))
         if rest := lines.close():
-            self._post(digest(rest))
+            self._post(digest(rest, b""))
 
-    def _reported(self, lines: list[bytes]) -> Event:
-        return Reported(self.pid, tuple(condense(lines)))
+    def _reported(self, lines: list[bytes], unfinished: bytes) -> Event:
+        return Reported(self.pid, tuple(condense(lines)), _text(unfinished))
 
-    def _said(self, lines: list[bytes]) -> Event:
-        if self._log:
+    def _said(self, lines: list[bytes], unfinished: bytes) -> Event:
+        if self._log and lines:
             self._log(b"".join(b"%d %s\n" % (self.pid, line) for line in lines))
-        last = tuple(line[:4096].decode("utf-8", "replace").rstrip("\r") for line in lines[-OUTPUTS:])
-        return Said(self.pid, last, len(lines) - len(last))
+        last = tuple(map(_text, lines[-OUTPUTS:]))
+        return Said(self.pid, last, len(lines) - len(last), _text(unfinished))
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace")

@@ -14,19 +14,21 @@ class Started:
 
 @dataclass(frozen=True)
 class Reported:
-    """A task's stdout: reports, and lines that are none."""
+    """A task's stdout: reports, and lines that are none; and what a line holds that has not ended for a while."""
 
     pid: int
     reports: tuple[Report | Output, ...]
+    unfinished: str = ""
 
 
 @dataclass(frozen=True)
 class Said:
-    """A task's stderr: the last lines of what came at once, and how many before them were left out."""
+    """A task's stderr: the last lines of what came at once, and how many before them were left out; and the same."""
 
     pid: int
     lines: tuple[str, ...]
     left_out: int = 0
+    unfinished: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """The state of all tasks: events go in, figures and log lines come out. Pure: no clock, no screen."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import merge
 from typing import Literal
 
 from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Said, Started, Tick
+from gmonitor.lines import readable
 from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, printable
 
-LONGEST = 500  # characters of a log line; no terminal shows more
 MOST = 10**15  # no count gets there; a broken task must not break the sums
 WINDOW = 5.0  # seconds over which rates are taken
 HEED = 1.0  # seconds that a generator has to heed its interruption
@@ -32,6 +32,7 @@ class Task:
     deaf: bool = False  # it has generated since
     ended_at: float | None = None
     last_words: str = ""
+    last_said: "Entry | None" = None  # the same in the log
 
     @property
     def alive(self) -> bool:
@@ -82,6 +83,7 @@ class Fleet:
     predecessor: Task | None = None  # the last one that was the generator
     events: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
     outputs: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
+    begun: dict[tuple[int, str], Entry] = field(default_factory=dict)  # lines without an end yet, by pid and stream
     _numbers: int = 0
     _samples: deque[tuple[float, Totals]] = field(default_factory=deque)
 
@@ -123,11 +125,13 @@ class Fleet:
         match event:
             case Started(pid):
                 self.tasks[pid] = Task(pid)
-            case Reported(pid, reports):
+            case Reported(pid, reports, unfinished):
                 for report in reports:
                     entries += self._report(self.tasks[pid], report, at, stamp)
-            case Said(pid, lines, left_out):
+                entries += self._begun(self.tasks[pid], "stdout", unfinished, stamp)
+            case Said(pid, lines, left_out, unfinished):
                 entries += self._said(self.tasks[pid], lines, left_out, stamp)
+                entries += self._begun(self.tasks[pid], "stderr", unfinished, stamp)
             case KillAsked(pid):
                 task = self.tasks[pid]
                 task.asked_at, task.heeds_by, task.outdated = at, at + HEED, True
@@ -153,7 +157,8 @@ class Fleet:
             return []
         events = list(self.events)[-count:]
         room = max(count // 2, count - len(events)) if events else count
-        outputs = list(self.outputs)[len(self.outputs) - min(room, len(self.outputs)) :]
+        outputs = sorted([*self.outputs, *self.begun.values()])
+        outputs = outputs[len(outputs) - min(room, len(outputs)) :]
         return list(merge(events, outputs))[-count:]
 
     def _report(self, task: Task, report: Report | Output, at: float, stamp: str) -> list[Entry]:
@@ -172,7 +177,7 @@ class Fleet:
                 task.processed, task.errors = min(total, MOST), min(errors, MOST)
                 task.generates = False  # it handles again, or has just ended
             case Output(text):
-                return [self._output(f"{task.name}: {text}", stamp)]
+                return [self._output(task, line, stamp) for line in [readable(text)] if line]
         return []
 
     def _grown(self, task: Task, at: float, stamp: str) -> list[Entry]:
@@ -209,30 +214,47 @@ class Fleet:
         ]
 
     def _said(self, task: Task, lines: tuple[str, ...], left_out: int, stamp: str) -> list[Entry]:
-        entries = [self._output(f"{task.name}: … {left_out} lines left out", stamp)] if left_out else []
-        for line in lines:
-            if line.strip():
-                task.last_words = printable(line[:LONGEST])
-                entries.append(self._output(f"{task.name}: {line}", stamp))
+        entries = [self._output(task, f"… {left_out} lines left out", stamp)] if left_out else []
+        for line in filter(None, map(readable, lines)):
+            task.last_words, task.last_said = line, self._output(task, line, stamp)
+            entries.append(task.last_said)
         return entries
 
     def _ended(self, task: Task, code: int, at: float, stamp: str) -> Entry:
         task.code, task.ended_at, task.generates, task.deaf = code, at, False, False
+        for stream in ("stdout", "stderr"):  # held open by others, so its end was not waited for
+            if begun := self.begun.pop((task.pid, stream), None):
+                self.outputs.append(begun)
         name = task.name if task.task_id is None else f"{task.name} (pid {task.pid})"
-        reason = f": {task.last_words}" if code > 0 and task.last_words else ""
-        return self._log(f"{name} ended: {task.ending}{reason}", stamp)
+        text = f"{name} ended: {task.ending}"
+        if code <= 0 or not task.last_words:
+            return self._log(text, stamp)
+        # Its last words are the reason. The screen shows them only here; where lines are printed they stand above.
+        self.outputs = deque((entry for entry in self.outputs if entry is not task.last_said), self.outputs.maxlen)
+        self._log(f"{text}: {task.last_words}", stamp)
+        return self._log(text, stamp, screen=False)
 
     def _log(self, text: str, stamp: str, screen: bool = True) -> Entry:
-        entry = self._entry(text, stamp, "event", screen)
+        entry = self._entry(printable(text), stamp, "event", screen)
         if screen:
             self.events.append(entry)
         return entry
 
-    def _output(self, text: str, stamp: str) -> Entry:
-        entry = self._entry(text, stamp, "output", True)
+    def _output(self, task: Task, text: str, stamp: str) -> Entry:
+        entry = self._entry(f"{task.name}: {text}", stamp, "output", True)
         self.outputs.append(entry)
         return entry
 
+    def _begun(self, task: Task, stream: str, text: str, stamp: str) -> list[Entry]:
+        """The line that a task has not ended yet; on the screen it is kept up to date, lines are printed once."""
+        before = self.begun.pop((task.pid, stream), None)
+        text = readable(text)
+        if not text:
+            return []
+        entry = self._entry(f"{task.name}: {text}", stamp, "output", True)
+        self.begun[task.pid, stream] = replace(entry, number=before.number) if before else entry
+        return [] if before else [entry]
+
     def _entry(self, text: str, stamp: str, source: Literal["event", "output"], screen: bool) -> Entry:
         self._numbers += 1
-        return Entry(self._numbers, stamp, printable(text[:LONGEST]), source, screen)
+        return Entry(self._numbers, stamp, text, source, screen)

@@ -1,19 +1,37 @@
-"""Bytes from a pipe -> lines of a bounded length -> the few reports that still matter."""
+"""Bytes from a pipe -> lines of a bounded length -> the few reports that still matter, and readable text."""
 
+import re
 from collections.abc import Iterable
 
-from gtask.protocol import Generated, Output, Processed, Report, decode
+from gtask.protocol import Generated, Output, Processed, Report, decode, printable
 
 LIMIT = 4096  # bytes of one line; a report has less than 100
 OUTPUTS = 20  # lines of output kept from one piece of reading; a flood must not fill the memory
+LONGEST = 500  # characters shown of a line; no terminal shows more
+
+# What programs write to colour their text, to move the cursor or to set a title: a terminal shows nothing of it.
+SEQUENCE = re.compile(
+    r"""
+      (?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]                               # CSI: colours, movements, erasures
+    | (?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)  # OSC (titles, links) and the like
+    | \x1b[ -/]*[0-~]                                                # short ones, such as a choice of characters
+    """,
+    re.VERBOSE,
+)
 
 
 class Lines:
-    """Cuts what was read into lines; what goes beyond `limit` in a line is dropped, never stored."""
+    """Cuts what was read into lines as a terminal would show them: after a carriage return the line begins anew.
+
+    What goes beyond `limit` in a line is dropped, never stored.
+    """
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._rest = b""
+        self._line = b""  # the one that has begun
+        self._returned = False  # what comes next overwrites it
+        self._waits = False  # it had begun when `unfinished` was last asked
+        self._given = b""  # by `unfinished`
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their ends."""
@@ -21,18 +39,42 @@ class Lines:
         lines = []
         self._add(first)
         for part in others:
-            lines.append(self._rest)
-            self._rest = b""
+            lines.append(self._take())
             self._add(part)
         return lines
 
+    def unfinished(self) -> bytes:
+        """To be asked once a second: the line, if it had begun when this was asked before; empty without news of it."""
+        waits, self._waits = self._waits, bool(self._line)
+        if not waits or self._line == self._given:
+            return b""
+        self._given = self._line
+        return self._line
+
     def close(self) -> list[bytes]:
         """What was left without a line end."""
-        rest, self._rest = self._rest, b""
+        rest = self._take()
         return [rest] if rest else []
 
     def _add(self, part: bytes) -> None:
-        self._rest += part[: self._limit - len(self._rest)]
+        text = part.rstrip(b"\r")
+        if text:
+            begin = text.rfind(b"\r") + 1
+            if begin or self._returned:
+                self._line = b""
+            self._line += text[begin : begin + self._limit - len(self._line)]
+        if part:
+            self._returned = len(text) < len(part)
+
+    def _take(self) -> bytes:
+        line, self._line, self._given = self._line, b"", b""
+        self._returned = self._waits = False
+        return line
+
+
+def readable(text: str) -> str:
+    """A line as it can be shown anywhere: without colours and the like, in one short and harmless piece."""
+    return printable(SEQUENCE.sub("", text)[:LONGEST]).rstrip()
 
 
 def condense(lines: Iterable[bytes]) -> list[Report | Output]:

@@ -4,7 +4,7 @@ import pytest
 
 from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Said, Started, Tick
 from gmonitor.fleet import Fleet, Totals
-from gmonitor.lines import OUTPUTS, Lines, condense
+from gmonitor.lines import OUTPUTS, condense
 from gtask.protocol import CreatedTaskId, Generated, Output, Processed, SwitchedToGenerator, encode
 
 
@@ -197,13 +197,21 @@ def test_rates_need_two_looks() -> None:
     assert replay(*PAIR, (1.0, Tick()))[0].rates == Totals(0.0, 0.0, 0.0)
 
 
-def test_an_end_says_why() -> None:
-    _, log = replay(
+def test_an_end_says_why_and_says_it_once() -> None:
+    fleet, printed = replay(
         (0.0, Started(4711)),
-        (0.1, Said(4711, ("Traceback …", "ModuleNotFoundError: No module named 'x'", ""))),
+        (0.1, Said(4711, ("Traceback …", "\x1b[31mModuleNotFoundError: No module named 'x'\x1b[0m", ""))),
         (0.2, Ended(4711, 64)),
     )
-    assert log[-1] == "pid 4711 ended: exit 64: ModuleNotFoundError: No module named 'x'"
+    assert printed == [
+        "pid 4711: Traceback …",
+        "pid 4711: ModuleNotFoundError: No module named 'x'",
+        "pid 4711 ended: exit 64",
+    ]
+    assert [entry.text for entry in fleet.latest(9)] == [
+        "pid 4711: Traceback …",
+        "pid 4711 ended: exit 64: ModuleNotFoundError: No module named 'x'",
+    ]
 
 
 @pytest.mark.parametrize("code", [0, -15])
@@ -213,16 +221,25 @@ def test_last_words_explain_nothing_where_nothing_failed(code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [Said(1, ("a\x1b[2Jb\x07",)), Reported(1, (Output("a\x1b[2Jb\x07"),)), Noted("a\x1b[2Jb\x07")]
+    "event", [Said(1, ("a\rb\x07",)), Said(1, (), 0, "a\rb\x07"), Reported(1, (Output("a\rb\x07"),)), Noted("a\rb\x07")]
 )
 def test_nothing_in_the_log_can_move_a_cursor(event: Event) -> None:
     _, log = replay((0.0, Started(1)), (0.1, event))
-    assert r"a\x1b[2Jb\x07" in log[0]
+    assert r"a\rb\x07" in log[0]
 
 
-def test_a_long_line_is_cut() -> None:
-    _, log = replay((0.0, Started(1)), (0.1, Said(1, ("x" * 100_000,))))
-    assert len(log[0]) <= 500
+def test_an_unfinished_line_is_kept_up_to_date_until_it_ends() -> None:
+    def shown(*events: Event) -> tuple[list[str], list[str]]:
+        fleet, printed = replay((0.0, Started(1)), *[(0.1, event) for event in events])
+        return [entry.text for entry in fleet.latest(9)], printed
+
+    asks, progress = Reported(1, (), "go on?"), [Said(1, (), 0, f"{percent} %") for percent in (10, 20)]
+    other, done = Said(1, ("other",)), Said(1, ("100 %",))
+    assert shown(*progress, asks) == (["pid 1: 20 %", "pid 1: go on?"], ["pid 1: 10 %", "pid 1: go on?"])
+    assert shown(progress[0], asks, progress[1]) == (["pid 1: 20 %", "pid 1: go on?"], ["pid 1: 10 %", "pid 1: go on?"])
+    assert shown(progress[0], done) == (["pid 1: 100 %"], ["pid 1: 10 %", "pid 1: 100 %"])
+    assert shown(progress[0], other, asks, Reported(1, ()))[0] == ["pid 1: other"]
+    assert shown(asks, Ended(1, 0))[0] == ["pid 1: go on?", "pid 1 ended: exit 0"]
 
 
 def test_what_tasks_print_does_not_push_events_out_of_sight() -> None:
@@ -246,23 +263,6 @@ def test_an_idle_log_is_filled_with_what_tasks_print() -> None:
 
 
 # From bytes to reports
-
-
-def test_lines_come_whole_however_they_are_read() -> None:
-    data = b"one\r\ntwo\n\nthree\r\nrest"
-    for size in range(1, len(data) + 1):
-        lines = Lines()
-        got = [line for start in range(0, len(data), size) for line in lines.feed(data[start : start + size])]
-        assert got == [b"one\r", b"two", b"", b"three\r"]
-        assert lines.close() == [b"rest"]
-        assert lines.close() == []
-
-
-def test_a_line_without_an_end_is_not_kept() -> None:
-    lines = Lines(limit=10)
-    for _ in range(1000):
-        assert lines.feed(b"x" * 1000) == []
-    assert lines.feed(b"y\nnext\n") == [b"x" * 10, b"next"]
 
 
 def test_only_the_last_of_totals_in_a_row_is_kept() -> None:
