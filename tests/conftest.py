@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import Server, binaries
 from tests.tasks import TaskProcess
+
+settings.register_profile("slow machines", deadline=None)  # an example that takes long says nothing about the program
+settings.load_profile("slow machines")
 
 BINARIES = binaries()
 if os.environ.get("CI") and "redis" not in BINARIES:
