@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.servers import Server, binaries
+from tests.servers import Clock, Server, binaries
 from tests.tasks import TaskProcess
 
 settings.register_profile("slow machines", deadline=None)  # an example that takes long says nothing about the program
@@ -56,10 +56,10 @@ def new_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]
     made: list[Server] = []
     with tempfile.TemporaryDirectory(prefix="gt") as folder:
 
-        def make(*options: str) -> Server:
+        def make(*options: str, clock: Clock | None = None) -> Server:
             home = Path(folder) / str(len(made))
             home.mkdir()
-            made.append(Server(BINARIES[request.param], home, *options))
+            made.append(Server(BINARIES[request.param], home, *options, clock=clock))
             return made[-1].start()
 
         yield make

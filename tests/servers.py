@@ -2,6 +2,7 @@
 
 import glob
 import importlib.util
+import os
 import re
 import shutil
 import signal
@@ -35,10 +36,11 @@ def binaries() -> dict[str, str]:
 
 
 class Server:
-    """One server process. `options` are redis.conf settings such as ("appendonly", "yes")."""
+    """One server process. `options` are redis.conf settings such as ("appendonly", "yes"); `clock`: its own one."""
 
-    def __init__(self, binary: str, folder: Path, *options: str) -> None:
+    def __init__(self, binary: str, folder: Path, *options: str, clock: "Clock | None" = None) -> None:
         self.binary = binary
+        self.environment = clock.environment if clock else {}
         self.folder = folder
         self.options = options
         self.socket = folder / "redis.sock"
@@ -55,7 +57,8 @@ class Server:
         settings += ["dir", str(self.folder), "save", '""', *self.options]
         lines = [f"{name} {value}\n" for name, value in zip(settings[::2], settings[1::2], strict=True)]
         (self.folder / "redis.conf").write_text("".join(lines))
-        self.process = subprocess.Popen([self.binary, self.folder / "redis.conf"], stdout=subprocess.DEVNULL)
+        command, environment = [self.binary, self.folder / "redis.conf"], {**os.environ, **self.environment}
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
     def start(self) -> "Server":
         self.launch()
@@ -99,6 +102,29 @@ class Server:
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
+
+
+class Clock:
+    """A clock of a server's own (libfaketime), which a test sets while the server runs."""
+
+    LIBRARIES = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
+    NEEDED = pytest.mark.skipif(not LIBRARIES, reason="needs libfaketime (apt-get install faketime)")
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "clock"
+        self.set(0)
+        self.environment = {
+            "LD_PRELOAD": self.LIBRARIES[0],
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, seconds: int) -> None:
+        """The server's clock shows so much more than ours, at once."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{seconds:+d}\n")
+        new.rename(self._file)
 
 
 @dataclass(frozen=True)

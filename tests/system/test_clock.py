@@ -1,0 +1,44 @@
+"""What a server's clock that is set while everything runs must not do."""
+
+import signal
+import time
+
+from tests.servers import ONE_NEW_SERVER, Clock
+from tests.tasks import wait_until
+
+GATE = """
+import gevent, pathlib
+def handle(message):
+    pathlib.Path("started").touch()
+    while not pathlib.Path("go").exists():
+        gevent.sleep(0.01)
+"""
+
+
+@Clock.NEEDED
+@ONE_NEW_SERVER  # libfaketime and Debian's redis-server with its jemalloc do not bear each other
+def test_a_clock_that_steps_back_by_a_minute_delays_neither_a_replacement_nor_a_recovery(
+    new_server, start, tmp_path
+) -> None:
+    (tmp_path / "job.py").write_text(GATE)
+    clock = Clock(tmp_path)
+    server = new_server(clock=clock)
+    options = ["--redis", server.url, "--heartbeat", "0.5", "--interval", "60000", "--delivery", "at-least-once"]
+    generator = start(*options)
+    wait_until(generator.is_generator)
+    with server.client() as redis:
+        holder = start(*options, "--handle", "job:handle")
+        redis.rpush("messages", "held")
+        wait_until((tmp_path / "started").exists)
+        before = redis.time()[0]
+        survivor = start(*options)
+        assert survivor.task_id == 3
+        for task in (generator, holder):
+            task.send(signal.SIGKILL)
+        clock.set(-60)
+        began = time.monotonic()
+        wait_until(survivor.is_generator, "another one generates", timeout=20)
+        wait_until(lambda: redis.hkeys("tasks:members") == [b"3"], "the dead are reaped", timeout=20)
+        assert redis.time()[0] < before, "the clock did not step, so this test has shown nothing"
+        print(f"all is well after {time.monotonic() - began:.1f} s")
+        assert not redis.exists("inflight:2")
