@@ -8,9 +8,11 @@ from gtask.patch import patch
 def main() -> None:
     """The console script `gtask`."""
     patch()
-    from gtask.cli import run  # noqa: PLC0415 - imports redis, which must find its sockets patched
+    # These import redis, which must find its sockets patched.
+    from gtask.cli import run  # noqa: PLC0415
+    from gtask.leaving import leave  # noqa: PLC0415
 
-    sys.exit(run(sys.argv[1:]))
+    leave(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

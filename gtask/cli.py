@@ -76,8 +76,6 @@ Options:
 Each option with a value but --match can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
 """
 
-LAST_WORDS = 1.0  # seconds: for a reader of stderr that reads
-
 
 def run(argv: list[str]) -> int:
     """Runs one command and returns its exit code. Errors become one line on stderr."""
@@ -97,8 +95,6 @@ def run(argv: list[str]) -> int:
         return error.code
     except KeyboardInterrupt:
         return EXIT_SIGNAL_BASE + signal.SIGINT
-    finally:
-        log.flush(LAST_WORDS)
 
 
 def parse(usage: str, argv: list[str]) -> dict[str, Any]:
@@ -129,13 +125,7 @@ def run_task(config: Config, arguments: dict[str, Any]) -> int:
     end_at_signals(task.start_no_more, task.end)
     if os.environ.get("GTASK_MONITORED") == "1":
         gevent.spawn(watch_end_of_stdin, task.end)
-    code = task.run()
-    with suppress(OSError, ValueError):  # nobody reads it, or the user's code has closed it
-        sys.stdout.flush()
-    logging.shutdown()
-    log.flush(LAST_WORDS)
-    # Not by returning: greenlets and threads in the user's code may go on for ever.
-    os._exit(code)
+    return task.run()
 
 
 def look_at_server(store: Store) -> None:

@@ -2,9 +2,14 @@
 of it may stop working in a task, and none of it may stop the task."""
 
 import json
+import signal
+import time
+
+import pytest
 
 from tests.servers import ONE_SERVER
-from tests.tasks import wait_until
+from tests.system.terminal import alive
+from tests.tasks import PATIENCE, wait_until
 
 pytestmark = ONE_SERVER
 
@@ -157,3 +162,119 @@ def test_a_handle_that_returns_what_nobody_runs_has_failed(server, redis, start,
     assert {entry["message"] for entry in failed} == {"coroutine", "generator"}
     assert all("which nobody runs; async is not supported" in entry["error"] for entry in failed)
     assert "never awaited" not in task.stderr
+
+
+# -- exit functions
+
+EXPORTING = """
+import atexit, os, pathlib, queue, threading, time
+
+class Exporter:
+    \"\"\"As OpenTelemetry's and Sentry's: a thread sends what it is given, and the exit waits until all is sent.\"\"\"
+
+    def __init__(self):
+        self.spans = queue.Queue()
+        self.sender = threading.Thread(target=self.send, daemon=True)
+        self.sender.start()
+        atexit.register(self.end)
+
+    def send(self):
+        while (span := self.spans.get()) is not None:
+            time.sleep(0.01)
+            with open("sent", "a") as file:
+                file.write(span + "\\n")
+
+    def end(self):
+        self.spans.put(None)
+        self.sender.join()
+
+exporter = Exporter()
+threading._register_atexit(pathlib.Path("threading's").touch)
+
+def handle(message):
+    for number in range(20):
+        exporter.spans.put(str(number))
+"""
+
+
+def test_what_is_registered_for_the_exit_runs_and_can_wait_for_its_threads(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(EXPORTING)
+    handles_only(redis)
+    redis.rpush("messages", "m")
+    task = start("--redis", server.url, "--handle", "job:handle")
+    wait_until(lambda: task.total("processed") == 1)
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert (tmp_path / "sent").read_text().split() == [str(number) for number in range(20)]
+    assert (tmp_path / "threading's").exists()
+
+
+def test_an_exit_function_that_fails_keeps_no_other_from_running(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(
+        "import atexit, pathlib, sys, threading\n"
+        "atexit.register(pathlib.Path('first').touch)\n"
+        "atexit.register(sys.exit, 3)\n"
+        "threading._register_atexit(int, 'no number')\n"
+        "def handle(message): pass\n"
+    )
+    task = start("--redis", server.url, "--handle", "job:handle")
+    assert task.task_id
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert (tmp_path / "first").exists()
+    assert "an exit function raised ValueError: invalid literal" in task.stderr
+
+
+EXECUTOR = """
+import multiprocessing, os, pathlib, time
+from concurrent.futures import ProcessPoolExecutor
+
+def work(message):
+    pathlib.Path(message).write_text(str(os.getpid()))
+    if message == "busy":
+        time.sleep(600)
+
+def handle(message):
+    global executor
+    executor = ProcessPoolExecutor(1, multiprocessing.get_context("{method}"))
+    future = executor.submit(work, message)
+    if message == "idle":
+        future.result()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("child", ["idle", "busy"])
+def test_no_process_of_an_executor_outlives_its_task(server, redis, start, tmp_path, method: str, child: str) -> None:
+    (tmp_path / "job.py").write_text(EXECUTOR.format(method=method))
+    handles_only(redis)
+    redis.rpush("messages", child)
+    task = start("--redis", server.url, "--handle", "job:handle")
+    pid = int(wait_until(lambda: (tmp_path / child).exists() and (tmp_path / child).read_text()))
+    wait_until(lambda: task.total("processed") == 1)
+    task.send(signal.SIGTERM)
+    assert task.process.wait(PATIENCE) == 0
+    wait_until(lambda: not alive(pid), "the end of the executor's process")
+
+
+@pytest.mark.parametrize("way", ["cooperatively", "natively"])
+def test_exit_functions_have_3_seconds(server, redis, start, tmp_path, way: str) -> None:
+    wait = "time.sleep" if way == "cooperatively" else "ctypes.CDLL(None).sleep"
+    (tmp_path / "job.py").write_text(
+        f"import atexit, ctypes, time\natexit.register({wait}, 60)\ndef handle(message): pass\n"
+    )
+    task = start("--redis", server.url, "--handle", "job:handle")
+    assert task.task_id
+    task.send(signal.SIGTERM)
+    began = time.monotonic()
+    assert task.wait() == 0
+    assert 2.9 < time.monotonic() - began < 10
+    assert "gtask: the exit functions have not ended within 3 s" in task.stderr
+
+
+def test_a_thread_of_a_module_does_not_hold_up_an_end_at_the_start(server, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\ndef handle(message): pass\n"
+    )
+    task = start("--redis", f"unix://{tmp_path}/none", "--handle", "job:handle")
+    assert task.wait() == 69
