@@ -23,7 +23,7 @@ from gevent.lock import BoundedSemaphore, Semaphore
 from gtask import strays
 from gtask.breath import SLICE, breathe
 from gtask.delivery import Delivery
-from gtask.exceptions import Trouble
+from gtask.exceptions import GtaskError, Trouble
 from gtask.functions import Handle
 from gtask.outage import Outage
 from gtask.pace import HORIZON, Pace
@@ -155,6 +155,8 @@ class Handler:
         while True:
             try:
                 return self._handle_on(number)
+            except GtaskError:  # ours, and the end of this task
+                raise
             except BaseException as error:
                 strays.say(error)
 
