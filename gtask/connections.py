@@ -37,7 +37,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from gtask import strays
-from gtask.exceptions import Forbidden, GtaskError, Refused, Trouble, Unreachable, UsageError, WrongType
+from gtask.exceptions import Forbidden, GtaskError, Refused, Rejected, Trouble, Unreachable, UsageError, WrongType
 from gtask.urls import masked
 
 CONNECT_TIMEOUT = 3.0
@@ -182,6 +182,8 @@ class Connections:
                 raise Forbidden(reason(error)) from error
             if isinstance(error, ReadOnlyError) or any(word in str(error) for word in _NOT_THE_PRIMARY):
                 self._drop(name)
+            elif "Protocol error" in str(error):
+                raise Rejected(f"Redis: {reason(error)}") from error
             elif not any(word in str(error) for word in _PASSING) and not isinstance(error, _PASSING_CLASSES):
                 hint = "does another program use these keys? see --namespace"
                 raise WrongType(f"Redis: {reason(error)}; {hint}") from error

@@ -2,11 +2,12 @@
 
 import logging
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 
 from gevent.lock import RLock
 
-from gtask.exceptions import NotMember
+from gtask.exceptions import NotMember, Trouble
 from gtask.membership import Membership
 from gtask.store import Beat, Member, Store
 
@@ -18,12 +19,14 @@ AFTER_EXPIRY = 0.002
 
 @dataclass(frozen=True)
 class Term:
-    """One time of being generator. `generated` and `last` are where the one before left off."""
+    """One time of being generator. `generated` and `last` are where the one before left off, `since_push` how many
+    seconds before this term's election the last push was (None: there was none)."""
 
     member: Member
     number: int
     generated: int
     last: str | None
+    since_push: float | None = None
 
 
 class Election:
@@ -37,6 +40,9 @@ class Election:
         self._generate = generate
         self.term: Term | None = None
         self.standing = True  # False: this task is ending and wants the flag no more
+        self.generating = False  # a generate of this task lives; until it has ended there must be no second one
+        self.beats_since = inf  # on the monotonic clock: since when every heartbeat was answered; inf: the last was not
+        self._stands_from = 0.0  # on the monotonic clock: after a term that failed others have the first chance
         self._asking = RLock()
         self.dead: list[int] = []  # tasks that looked dead at the last beat
 
@@ -59,13 +65,22 @@ class Election:
             self.dead = beat.dead
             if beat.elected:
                 self._say_whose(beat.before)
-                self.term = Term(member, beat.term, beat.generated, beat.last)
+                self.term = Term(member, beat.term, beat.generated, beat.last, beat.since_push)
             elif not beat.renewed:
                 self.term = None
-            return pause(beat, self._heartbeat, monotonic() - began)
+            now = monotonic()
+            return pause(beat, self._heartbeat, now - began, self._stands_from - now)
 
     def _beat(self, member: Member) -> Beat:
-        return self._store.beat(member, term=self.term.number if self.term else 0, want=self.standing)
+        began = monotonic()
+        want = self.standing and not self.generating and began >= self._stands_from
+        try:
+            beat = self._store.beat(member, term=self.term.number if self.term else 0, want=want)
+        except Trouble:
+            self.beats_since = inf
+            raise
+        self.beats_since = min(self.beats_since, began)
+        return beat
 
     def _say_whose(self, before: str | None) -> None:
         """A renamed function is no reason to refuse; but one that was changed by mistake should be seen."""
@@ -79,6 +94,17 @@ class Election:
             if self.term is term:
                 self.term = None
 
+    def failed(self, term: Term, error: str) -> float:
+        """Gives the flag up because `term` could not generate, with the error for all to see. Returns for how many
+        seconds the fleet elects nobody now (0: another term has begun already). This task stands back for a heartbeat
+        longer, so that another one, whose machine may be better off, comes first. Raises Trouble; bears repeating."""
+        with self._asking:
+            seconds = self._store.release_failed(term.member, term.number, error)
+            if self.term is term:
+                self.term = None
+            self._stands_from = monotonic() + seconds + self._heartbeat
+            return seconds
+
     def resign(self) -> None:
         """Gives the flag up, so that another task generates at once. Raises Trouble; bears repeating."""
         with self._asking:  # a heartbeat on its way would take the flag again
@@ -88,10 +114,11 @@ class Election:
                 self.term = None
 
 
-def pause(beat: Beat, heartbeat: float, took: float) -> float:
+def pause(beat: Beat, heartbeat: float, took: float, standing_back: float = -1) -> float:
     """Seconds until the next heartbeat, which follows T after this one began (it `took` seconds). A handler's
-    comes when the flag expires, if that is sooner: the first to come then is the next generator, and a poll
-    later would be a gap."""
-    if beat.renewed or beat.elected or beat.remaining < 0:
+    comes when the flag can be taken, if that is sooner, or when this task has been `standing_back` for long enough: the
+    first to come then is the next generator, and a poll later would be a gap."""
+    wait = max(beat.remaining, standing_back)
+    if beat.renewed or beat.elected or wait < 0:
         return max(0.0, heartbeat - took)
-    return min(heartbeat, beat.remaining + AFTER_EXPIRY)
+    return min(heartbeat, wait + AFTER_EXPIRY)

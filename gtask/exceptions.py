@@ -5,8 +5,9 @@ GtaskError
  │   └─ OthersKeys    64  the demo and one's own functions must not share keys
  ├─ Unavailable       69  no working directory, no room for files
  │   └─ Unreachable   69  no Redis at start, or one that is too old
- ├─ UserCodeError     70  the user's generate raised, or yielded what is no message
+ ├─ UserCodeError     70  the user's generate can never work
  ├─ WrongType         70  a key of ours holds another program's data
+ ├─ Rejected          70  Redis will never take this call; who made it can often go on without it
  └─ Refused           77  Redis wants (other) credentials, or forbids our commands
 
 Trouble (Forbidden), NotMember: no end, only news from Redis that the caller deals with
@@ -18,6 +19,7 @@ EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_SOFTWARE = 70
 EXIT_OUTPUT = 74
+EXIT_STUCK = 75  # the user's generate did not end when it was told to
 EXIT_REFUSED = 77
 EXIT_READER_GONE = 141
 # 128 + the signal's number: ended by a second INT or TERM before the end was graceful.
@@ -51,11 +53,15 @@ class Unreachable(Unavailable):
 
 
 class UserCodeError(GtaskError):
-    """Raised when the user's generate raised, or yielded neither str nor bytes."""
+    """Raised at the start when the user's generate can never work; what it raises later ends its term, not the task."""
 
 
 class WrongType(GtaskError):
     """Raised when a key of ours holds a value of another type, or a setting makes a script fail."""
+
+
+class Rejected(GtaskError):
+    """Raised when Redis will never take a call, however often it is repeated: a message is larger than it permits."""
 
 
 class Refused(GtaskError):

@@ -2,32 +2,58 @@
 
 Two greenlets share a term's work. One draws, and may block in the user's code for as long as that likes; the
 other pushes what has been drawn: each message at once when drawing is slow, many in one round trip when it is fast.
+
+What the user's function does is bounded by its term: it is closed in the greenlet that draws, where it may wait, before
+the flag is given up; and what it breaks ends the term, not the task.
 """
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic, perf_counter
 from traceback import format_exception_only
+from typing import TypeVar
 
 import gevent
-from gevent import GreenletExit
+from gevent import GreenletExit, get_hub
 from gevent.event import Event
 
 from gtask.breath import SLICE, breathe
 from gtask.election import Term
-from gtask.exceptions import Trouble, UserCodeError
+from gtask.exceptions import Rejected, Trouble
 from gtask.functions import Generate
 from gtask.outage import Outage
-from gtask.places import place_of
+from gtask.places import place_in, place_of, place_of_suspended
+from gtask.protocol import printable
 from gtask.report import Totals
-from gtask.store import Store
+from gtask.store import ALWAYS_ACCEPTED, Store
 
-BATCH = 1000  # messages in one push at most
+log = logging.getLogger(__name__)
+
+BATCH = 500  # messages in one push at most; as many may be drawn while it is on its way
 BATCH_BYTES = 1 << 20  # and about this many bytes
-QUICK = 0.0002  # seconds: a message that took longer to draw is pushed before the next one is drawn
+QUICK = 0.0002  # seconds: after a message that took longer, generate goes on only when that was pushed
 LOOKS = (0.002, 0.1)  # seconds between looks at a backlog that is full: first, longest
+LONGEST_ERROR = 400  # characters
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class End:
+    """How a term ended. All fields are empty when it was stopped, or another task has the flag."""
+
+    error: str = ""  # why it could not generate, in one line
+    cause: BaseException | None = None  # the error's traceback, for the log
+    refused: bool = False  # Redis refused a push: another task generates
+    living: str = ""  # where generate still is, although it was told to end
+
+
+class _Failed(Exception):
+    """The term cannot go on; the text is for the user."""
 
 
 class Generator:
@@ -44,10 +70,15 @@ class Generator:
         totals: Totals,
         interval: float,
         max_backlog: int,
+        patience: float,
+        beats_since: Callable[[], float],
+        grace: float,
         expired: Event,
     ) -> None:
-        """`name`: generate's, for errors. `interval`: seconds between messages. `max_backlog`: pause while so
-        many wait, 0 = never. `expired`: when set, give up on Redis."""
+        """`name`: generate's, for errors. `interval`: seconds between messages. `max_backlog`: pause while so many
+        wait, 0 = never. `patience`: for how many seconds pushes may fail while heartbeats succeed, and `beats_since`:
+        since when they do (monotonic). `grace`: seconds that generate may take to end. `expired`: when set, give up on
+        Redis."""
         self._generate = generate
         self._name = name
         self._term = term
@@ -56,145 +87,279 @@ class Generator:
         self._totals = totals
         self._interval = interval
         self._max_backlog = max_backlog or inf
+        self._patience = patience
+        self._beats_since = beats_since
+        self._grace = max(grace, 0.5)  # with no grace at all generate could not even be told
         self._expired = expired
         self._drawn: deque[bytes] = deque()
         self._drawn_bytes = 0
-        self._allowance = inf if self._max_backlog == inf else 0  # messages that may still be drawn
+        self._in_flight = 0  # messages on their way to Redis
+        self._allowance: float = 0  # messages that may still be drawn
+        self._messages: Iterator[str | bytes] | None = None
         self._work = Event()  # for the pushing greenlet: something was drawn, or drawing has ended
         self._room = Event()  # for the drawing one: it may go on
-        self._halt = Event()
+        self._in_generate = False  # the user's code runs, or waits: it may be interrupted
+        self._halt = Event()  # the term is over, for whatever reason
         self._drawing = True
         self._deposed = False
-        self._error: Exception | None = None
+        self._refused = False
+        self._pushed = 0  # messages in this term
+        self._failing_since = inf  # on the monotonic clock: when pushes began to fail
+        self._failure: BaseException | None = None
 
-    def run(self) -> bool:
-        """Generates until `stop` (True) or until Redis refuses a push: another one generates (False).
-
-        Raises UserCodeError when generate raised or yielded what is no message.
-        """
+    def run(self) -> End:
+        """Generates until `stop`, until another task generates, or until it fails."""
         push = gevent.spawn(self._guarded, self._push)
-        draw = gevent.spawn(self._guarded, self._draw)
+        draw = gevent.spawn(self._draw_and_close)
         self._halt.wait()
-        draw.kill(timeout=1)  # it may be waiting in the user's code for what never comes
+        get_hub().loop.run_callback(self._interrupt, draw)
+        draw.join(timeout=self._grace)
+        living = "" if draw.dead else place_in(draw.gr_frame) or "in a library"
         self._drawing = False
         self._work.set()
         push.join()
-        if self._error is not None:
-            raise self._error
-        return not self._deposed
+        if isinstance(self._failure, _Failed):
+            return End(error=str(self._failure), cause=self._failure.__cause__, living=living)
+        if self._failure is not None:
+            raise self._failure
+        if self._refused and not self._pushed:
+            return End(error="the flag was lost before the first message was pushed", living=living)
+        return End(refused=self._refused, living=living)
 
     def stop(self) -> None:
         """The graceful end: what was drawn is still pushed."""
-        self._halt.set()
+        self._over()
 
     def abandon(self) -> None:
         """The term is over: what was drawn is forgotten, the next generator draws it again after `last`."""
         self._deposed = True
+        self._over()
+
+    def _over(self) -> None:
         self._halt.set()
+        self._room.set()
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
         except Trouble:
-            self._halt.set()  # this process ends without Redis
+            self._over()  # this process ends without Redis
         except Exception as error:
-            self._error = error
-            self._halt.set()
+            self._fail(error)
+        except BaseException as error:
+            # A gevent.Timeout that generate has started and forgotten comes wherever this greenlet is by then.
+            failed = _Failed(f"{self._name} has left a {_in_one_line(error)} behind")
+            failed.__cause__ = error
+            self._fail(failed)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._over()
+
+    def _interrupt(self, draw: gevent.Greenlet) -> None:
+        """Runs in the hub. Generate may be waiting for what never comes; once it has begun to end it is left alone."""
+        if self._in_generate and not draw.dead:
+            draw.throw(GreenletExit)
 
     # -- drawing
 
+    def _draw_and_close(self) -> None:
+        self._guarded(self._draw)
+        self._close()
+
     def _draw(self) -> None:
-        messages = self._iterator()
-        due = yield_at = monotonic()
+        try:
+            self._messages = self._begin()
+            self._draw_from(self._messages)
+        except GreenletExit:
+            if not self._halt.is_set():
+                raise
+        except _Failed as failed:
+            if not self._halt.is_set():
+                raise
+            log.warning("while it was ended, %s", failed)
+
+    def _begin(self) -> Iterator[str | bytes]:
+        self._in_generate = True
+        try:
+            messages = self._generate(self._term.last)
+            if not isinstance(messages, (str, bytes, bytearray, memoryview, Mapping)) and messages is not None:
+                return iter(messages)
+        except BaseException as error:
+            raise self._blame(error) from error
+        finally:
+            self._in_generate = False
+        raise _Failed(f"{self._name} returned {_shown(messages)}; it must yield messages, or return a list of them")
+
+    def _draw_from(self, messages: Iterator[str | bytes]) -> None:
+        drawn, halt = self._drawn, self._halt
+        quick = False  # so what follows the first `yield` runs only after its message was accepted, and shows how it is
+        due = monotonic() + self._rest_of_interval()
+        yield_at = perf_counter() + SLICE
         while True:
-            if self._allowance <= 0 or len(self._drawn) >= BATCH or self._drawn_bytes >= BATCH_BYTES:
-                self._room.clear()
-                self._work.set()
-                self._room.wait()
-                continue
+            if not (quick and self._allowance > 0 and len(drawn) < BATCH and self._drawn_bytes < BATCH_BYTES):
+                self._wait_for_room(quick, due)
+            if halt.is_set():
+                return
             began = perf_counter()
+            self._in_generate = True
             try:
                 message = next(messages)
             except StopIteration:
                 return
-            except GreenletExit:  # the end of the term
-                raise
-            except BaseException as error:  # SystemExit and gevent.Timeout too
+            except BaseException as error:
                 raise self._blame(error) from error
-            data = self._encoded(message)
-            self._drawn.append(data)
+            finally:
+                self._in_generate = False
+            if self._deposed or self._failure is not None:
+                return  # it was interrupted, and has gone on; the next term draws this message again
+            data = self._encoded(message, messages)
+            drawn.append(data)
             self._drawn_bytes += len(data)
             self._allowance -= 1
-            self._work.set()
+            if len(drawn) == 1:
+                self._work.set()
+            now = perf_counter()
+            quick = now - began <= QUICK and not self._interval
             if self._interval:
                 due = max(due + self._interval, monotonic())
-                if (early := due - monotonic()) > 0:
-                    gevent.sleep(early)
-                else:
-                    breathe()
-            elif (now := perf_counter()) - began > QUICK or now >= yield_at:
+            elif quick and now >= yield_at:
                 breathe()
                 yield_at = perf_counter() + SLICE
 
-    def _iterator(self) -> Iterator[str | bytes]:
-        try:
-            return iter(self._generate(self._term.last))
-        except GreenletExit:
-            raise
-        except BaseException as error:
-            raise self._blame(error) from error
+    def _rest_of_interval(self) -> float:
+        """Seconds until the interval since the last push is over, whoever made it."""
+        if self._term.since_push is None:
+            return 0.0
+        return max(0.0, self._interval - max(0.0, self._term.since_push))
 
-    def _encoded(self, message: str | bytes) -> bytes:
-        if isinstance(message, bytes):
-            return message
-        if not isinstance(message, str):
-            raise UserCodeError(f"{self._name} yielded {type(message).__name__}; a message is str or bytes")
+    def _wait_for_room(self, quick: bool, due: float) -> None:
+        """Waits until the next message may be drawn, or the term is over."""
+        while not self._halt.is_set():
+            nothing_waits = not self._drawn and not self._in_flight
+            small = len(self._drawn) < BATCH and self._drawn_bytes < BATCH_BYTES
+            if self._allowance > 0 and (nothing_waits or (quick and small)):
+                break
+            self._room.clear()
+            self._room.wait()
+        if (early := due - monotonic()) > 0 and self._interval:
+            self._halt.wait(early)
+
+    def _encoded(self, message: str | bytes, messages: Iterator[str | bytes]) -> bytes:
         try:
-            return message.encode("utf-8", "surrogateescape")
+            data = message.encode("utf-8", "surrogateescape") if isinstance(message, str) else message
+            if not isinstance(data, bytes):
+                raise self._failed(f"yielded {type(message).__name__}; a message is str or bytes", messages)
+            if len(data) > ALWAYS_ACCEPTED:
+                self._insist(partial(self._store.check_size, data))
         except UnicodeEncodeError as error:
-            raise UserCodeError(f"{self._name} yielded a str that is no text: {error}") from error
+            raise self._failed(f"yielded a str that is no text: {_in_one_line(error)}", messages) from error
+        except Rejected as error:
+            raise self._failed(f"yielded a message that Redis does not take: {error}", messages) from error
+        return data
 
-    def _blame(self, error: BaseException) -> UserCodeError:
-        what = " ".join(format_exception_only(error)[-1].split())
-        return UserCodeError(f"{self._name} raised {what} ({place_of(error)})")
+    def _close(self) -> None:
+        """Runs what generate has in `finally:` here, where it may wait; left to garbage collection that could run in
+        the hub, which cannot."""
+        messages, self._messages = self._messages, None
+        close: Callable[[], object] = getattr(messages, "close", lambda: None)
+        try:
+            close()
+        except BaseException as error:
+            place = place_of(error) or place_of_suspended(messages)
+            log.warning("while it was ended, %s raised %s (%s)", self._name, _in_one_line(error), place)
+            log.debug("the traceback", exc_info=error)
+
+    def _blame(self, error: BaseException) -> _Failed | GreenletExit:
+        """What an error of generate's means; SystemExit and gevent.Timeout are no less one."""
+        if isinstance(error, GreenletExit) and self._halt.is_set():
+            return error  # ours: it was told to end
+        return _Failed(f"{self._name} raised {_in_one_line(error)}" + _brackets(place_of(error)))
+
+    def _failed(self, what: str, messages: Iterator[str | bytes]) -> _Failed:
+        return _Failed(f"{self._name} {what}" + _brackets(place_of_suspended(messages)))
 
     # -- pushing
 
     def _push(self) -> None:
-        pushed = self._term.generated
         self._allow(None)
         while not self._deposed:
-            batch = self._batch()
+            batch = self._take()
             if not batch:
                 if not self._drawing:
                     return
                 self._work.clear()
                 self._work.wait()
                 continue
-            push = partial(self._store.push, self._term.member, self._term.number, pushed, batch)
-            length = self._outage.insist("generator", push, self._expired)
+            member, number, before = self._term.member, self._term.number, self._term.generated + self._pushed
+            push = partial(self._store.push, member, number, before, batch, first=not self._pushed)
+            try:
+                length = self._insist(push)
+            except Rejected as error:
+                raise _Failed(f"{self._name} yielded what Redis does not take: {error}") from error
             if length is None:
+                self._refused = True
                 self.abandon()
                 return
-            pushed += len(batch)
+            self._in_flight = 0
+            self._pushed += len(batch)
             self._totals.generated += len(batch)
             self._allow(length)
 
-    def _batch(self) -> list[bytes]:
+    def _take(self) -> list[bytes]:
         batch = list(self._drawn)  # never more than BATCH and about BATCH_BYTES: drawing sees to it
         self._drawn.clear()
         self._drawn_bytes = 0
+        self._in_flight = len(batch)
         self._room.set()
         return batch
 
     def _allow(self, length: int | None) -> None:
         """Lets drawing go on as far as `--max-backlog` permits; looks again while it does not."""
         pause, longest = LOOKS
+        if self._max_backlog == inf:
+            self._allowance = inf
         while self._max_backlog < inf:
             if length is None:
-                length = self._outage.insist("generator", self._store.backlog, self._expired)
+                length = self._insist(self._store.backlog)
             self._allowance = self._max_backlog - length - len(self._drawn)
             if self._allowance > 0 or self._drawn or self._halt.wait(pause):
                 break
             pause, length = min(2 * pause, longest), None
         self._room.set()
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        """The call's result, as soon as Redis answers. While pushes fail nothing is drawn; and when they fail for long
+        although the heartbeats of this task succeed, then another one may be better off, and the term has failed."""
+
+        def attempt() -> T:
+            try:
+                result = call()
+            except Trouble as trouble:
+                self._allowance = 0
+                now = monotonic()
+                self._failing_since = min(self._failing_since, now)
+                if now - max(self._failing_since, self._beats_since()) >= self._patience:
+                    raise _Failed(f"cannot push: {trouble}") from trouble
+                raise
+            self._failing_since = inf
+            return result
+
+        return self._outage.insist("generator", attempt, self._expired)
+
+
+def _in_one_line(error: BaseException) -> str:
+    return _cut(" ".join(format_exception_only(error)[-1].split()))
+
+
+def _shown(value: object) -> str:
+    return "None" if value is None else _cut(f"the {type(value).__name__} {value!r}")
+
+
+def _cut(text: str) -> str:
+    text = printable(text)
+    return text if len(text) <= LONGEST_ERROR else text[:LONGEST_ERROR] + "…"
+
+
+def _brackets(place: str) -> str:
+    return f" ({place})" if place else ""

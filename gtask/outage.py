@@ -44,6 +44,9 @@ class Outage:
                 if give_up.wait(self._backoff(failures)):
                     self._without.discard(who)
                     raise
+            except BaseException:  # who asked does not wait for Redis any more
+                self._without.discard(who)
+                raise
             else:
                 if self._without:
                     self._found(who)

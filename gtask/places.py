@@ -6,7 +6,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from traceback import FrameSummary, extract_stack, extract_tb
-from types import CodeType, FrameType
+from types import CodeType, FrameType, GeneratorType
 
 _NOT_THEIRS = (str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -28,6 +28,14 @@ def place_in(frame: FrameType) -> str:
 def place_of_function(code: CodeType) -> str:
     """Where a function begins, as `jobs.py:7 handle`."""
     return _text(code.co_filename, code.co_firstlineno, code.co_name)
+
+
+def place_of_suspended(iterator: object) -> str:
+    """Where a generator stands that has yielded, as `jobs.py:7 generate`; "" for what is none, or has ended."""
+    while isinstance(inner := getattr(iterator, "gi_yieldfrom", None), GeneratorType):
+        iterator = inner
+    frame = getattr(iterator, "gi_frame", None)
+    return "" if frame is None else place_in(frame)
 
 
 def _innermost(frames: Iterable[FrameSummary]) -> str:

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from gtask.protocol import printable
 from gtask.store import Store
 
 
@@ -24,6 +25,7 @@ def look(store: Store) -> dict[str, Any]:
     totals = {name: int(seen["totals"].get(name, 0)) for name in ("processed", "errors", "redelivered", "retried")}
     return {
         "generator": _generator(seen),
+        "failure": _failure(seen),
         "tasks": tasks,
         "messages": seen["messages"],
         "inflight": sum(seen["held"].values()),
@@ -44,6 +46,16 @@ def _generator(seen: dict[str, Any]) -> dict[str, Any] | None:
     return {"taskId": int(seen["owner"]) if ours else None, "ttl": None if flag < 0 else flag / 1000}
 
 
+def _failure(seen: dict[str, Any]) -> dict[str, Any] | None:
+    """Why generating has failed since the last message that was pushed: `failures` terms in a row, the last one with
+    `error`, and generating is tried again in `retryIn` seconds (0: it may be any moment)."""
+    kept = seen["generator"]
+    if "error" not in kept:
+        return None
+    retry_in = float(kept.get("retry_at", 0)) / 1000 - seen["now"]
+    return {"error": kept["error"], "failures": int(kept.get("failures", 1)), "retryIn": round(max(0.0, retry_in), 3)}
+
+
 def unaccounted(status: dict[str, Any]) -> int:
     """waiting + in flight + processed - retried - generated: 0, or what other programs pushed, less what
     at-most-once tasks and other programs took (Redis learns of neither)."""
@@ -59,7 +71,13 @@ def describe(status: dict[str, Any]) -> str:
         who = "another program" if generator["taskId"] is None else f"task {generator['taskId']}"
         life = "for ever" if generator["ttl"] is None else f"{generator['ttl']:.1f} s more"
         first = f"generator  {who}, its flag lives {life}"
-    lines = [first, "", f"{'task':>8}  {'pid':>8}  {'last beat':>9}  {'in flight':>9}  host"]
+    failure = status["failure"]
+    problem = []
+    if failure is not None:
+        times = f"{failure['failures']} times in a row" if failure["failures"] > 1 else "once"
+        again = f"tried again in {failure['retryIn']:.1f} s" if failure["retryIn"] else "tried again now"
+        problem = [f"failed     {times}, {again}: {printable(failure['error'])}"]
+    lines = [first, *problem, "", f"{'task':>8}  {'pid':>8}  {'last beat':>9}  {'in flight':>9}  host"]
     lines += [
         f"{t['taskId']:>8}  {t['pid'] or '':>8}  {t['age']:>7.1f} s  {t['inflight']:>9}  {t['host'] or ''}"
         for t in status["tasks"]

@@ -9,15 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
+from random import random
 from typing import Any
 
 from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError
 
 from gtask.connections import Connections, Script, explained
-from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Trouble, Unreachable
+from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Rejected, Trouble, Unreachable
 
 OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
 REPLY_BYTES = 1 << 20  # a batch ends after about this much
+ALWAYS_ACCEPTED = 1 << 20  # bytes: proto-max-bulk-len cannot be less
+DEFAULT_LARGEST = 512 << 20
 DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes to `errors`
 
 
@@ -33,7 +36,8 @@ class Keys:
         self.errors = prefix + "errors"
         # ours
         self.owner = prefix + "generatorId"
-        self.generator = prefix + "generator"  # hash: term, generated, last
+        # hash: term, generated, last, pushed_at, and after terms that failed: failures, failed, retry_at, error
+        self.generator = prefix + "generator"
         self.tasks = prefix + "tasks"
         self.reaped = prefix + "tasks:reaped"  # sorted set: dead taskId -> the next look at its list (reap.lua)
         self.resumed = prefix + "tasks:resumed"  # while it lives, nobody is called dead (beat.lua)
@@ -61,7 +65,8 @@ class Member:
 
 @dataclass(frozen=True)
 class Beat:
-    """The answer to a heartbeat. `remaining`: the flag's life in seconds (negative: none)."""
+    """The answer to a heartbeat. `remaining`: seconds until the flag can be taken, as far as is known now (negative: it
+    is free, or kept for ever). `since_push`: seconds since anybody's last push, None when there was none."""
 
     renewed: bool
     elected: bool
@@ -71,6 +76,7 @@ class Beat:
     generated: int
     last: str | None
     before: str | None  # elected: the name of the `generate` of the last term, whoever's it was
+    since_push: float | None = None
 
 
 class Store(Connections):
@@ -162,15 +168,25 @@ class Store(Connections):
         if answer[0] < 0:
             raise NotMember
         role, term, remaining, dead, *rest = answer
-        generated, last, before = rest if role == 2 else (0, None, None)
-        return Beat(role == 1, role == 2, term, remaining / 1000, [int(i) for i in dead], generated, last, before)
+        generated, last, before, since = rest if role == 2 else (0, None, None, None)
+        since = None if since is None else since / 1000
+        return Beat(
+            role == 1, role == 2, term, remaining / 1000, [int(i) for i in dead], generated, last, before, since
+        )
 
     def release(self, member: Member, term: int) -> bool:
         """Gives the flag up and tells the others. False when it was not this task's any more."""
+        return bool(self._release(member, term))
+
+    def release_failed(self, member: Member, term: int, error: str) -> float:
+        """The same after a term that failed: keeps the error. Returns for how many seconds nobody is elected now; 0
+        when another term has begun already."""
+        return self._release(member, term, error.encode("utf-8", "surrogateescape"), random()) / 1000  # noqa: S311
+
+    def _release(self, member: Member, term: int, *failure: Any) -> int:
         k = self.keys
         keys = (k.flag, k.owner, k.generator, k.members)
-        answer = self._run(_RELEASE, keys, member.task_id, member.record, term, k.channel, client="_heart")
-        return bool(answer)
+        return int(self._run(_RELEASE, keys, member.task_id, member.record, term, k.channel, *failure, client="_heart"))
 
     def notices(self) -> Iterator[None]:
         """One item each time the flag is given up by its owner. Blocks; own connection. Raises Trouble."""
@@ -182,14 +198,27 @@ class Store(Connections):
 
     # -- generation
 
-    def push(self, member: Member, term: int, before: int, messages: Sequence[bytes]) -> int | None:
-        """Pushes the messages that follow the first `before` ones. The length of `messages`, or None: deposed."""
+    def push(
+        self, member: Member, term: int, before: int, messages: Sequence[bytes], *, first: bool = False
+    ) -> int | None:
+        """Pushes the messages that follow the first `before` ones; `first`: the term's first push. The length of
+        `messages`, or None: deposed."""
         k = self.keys
         length = self._run(
             _PUSH, (k.flag, k.owner, k.generator, k.messages, k.members),
-            member.task_id, member.record, term, before, *messages,
+            member.task_id, member.record, term, before, int(first), *messages,
         )  # fmt: skip
         return None if length < 0 else int(length)
+
+    def check_size(self, message: bytes) -> None:
+        """Raises Rejected when Redis does not take a message of this size (proto-max-bulk-len, 512 MB by default)."""
+        with self._asking("_commands") as commands:
+            try:
+                limit = int(commands.config_get("proto-max-bulk-len").get("proto-max-bulk-len", DEFAULT_LARGEST))
+            except ResponseError:  # managed servers do not show their settings
+                limit = DEFAULT_LARGEST
+        if len(message) > limit:
+            raise Rejected(f"it has {len(message):,} bytes, and this Redis takes {limit:,} (proto-max-bulk-len)")
 
     def backlog(self) -> int:
         """How many messages wait."""

@@ -15,9 +15,18 @@ from gtask.config import Config
 from gtask.connections import backoff
 from gtask.delivery import AtLeastOnce, AtMostOnce
 from gtask.election import Election, Term
-from gtask.exceptions import EXIT_OK, EXIT_OUTPUT, EXIT_READER_GONE, EXIT_SOFTWARE, Forbidden, GtaskError, Trouble
+from gtask.exceptions import (
+    EXIT_OK,
+    EXIT_OUTPUT,
+    EXIT_READER_GONE,
+    EXIT_SOFTWARE,
+    EXIT_STUCK,
+    Forbidden,
+    GtaskError,
+    Trouble,
+)
 from gtask.functions import Generate, Handle
-from gtask.generator import Generator
+from gtask.generator import End, Generator
 from gtask.handler import Handler
 from gtask.log import keep, say
 from gtask.membership import Membership
@@ -30,6 +39,7 @@ from gtask.store import Member, Store
 log = logging.getLogger(__name__)
 
 DELIVERIES = {"at-most-once": AtMostOnce, "at-least-once": AtLeastOnce}
+JOIN = 0.2  # seconds for a term to say that its generate has not ended within the grace
 LAST_REPORT = 1.0  # seconds: for a reader that reads
 RELISTEN = 1.0  # seconds until notices are listened for again
 REASK = 60.0  # the same after this was refused
@@ -124,7 +134,7 @@ class Task:
         self._election.standing = False
         if self._generator is not None:
             self._generator.stop()
-            self._generating.join(timeout=grace)
+        self._generating.join(timeout=grace + JOIN)
         with suppress(Trouble):  # Redis is away, and the flag expires by itself
             self._outage.insist("release", self._election.resign, self._expired)
         if unfinished := self._handler.finish(deadline):
@@ -172,19 +182,38 @@ class Task:
             self._reporter.generating()
             self._spawn("pause", self._handler.pause)
             config = self._config
+            self._election.generating = True
             self._generator = Generator(
                 self._generate, config.generate, term,
                 store=self._store, outage=self._outage, totals=self._totals, interval=config.interval / 1000,
-                max_backlog=config.max_backlog, expired=self._expired,
+                max_backlog=config.max_backlog, patience=2 * config.heartbeat,
+                beats_since=lambda: self._election.beats_since, grace=config.grace, expired=self._expired,
             )  # fmt: skip
-            generate = partial(self._generate_on, self._generator, term, self._generating)
-            self._generating = self._spawn("generator", generate)
+            self._generating = self._spawn("generator", partial(self._generate_on, self._generator, term))
 
-    def _generate_on(self, generator: Generator, term: Term, before: gevent.Greenlet) -> None:
-        before.join()  # never two calls of the user's generate at once
-        if not generator.run():
+    def _generate_on(self, generator: Generator, term: Term) -> None:
+        """One term, to its end. This task stands for election again only when its generate has ended."""
+        end = generator.run()
+        if end.error:
+            self._term_failed(term, end)
+        elif end.refused:
             self._election.refused(term)
-            self._wake.set()  # ask at once what this task is now
+        if end.living:
+            log.error("%s was told to end and is still there after %g s (%s); so this task ends, and others generate",
+                      self._config.generate, self._config.grace, end.living)  # fmt: skip
+            self.end()
+            self._code = self._code or EXIT_STUCK
+            return
+        self._election.generating = False
+        self._wake.set()  # ask at once what this task is now
+
+    def _term_failed(self, term: Term, end: End) -> None:
+        """An error of the user's, or of the way to Redis, ends the term and not the task: its handlers work on."""
+        failed = partial(self._election.failed, term, end.error)
+        pause = self._outage.insist("release", failed, self._expired)
+        again = f"generating is tried again in {pause:.1f} s" if pause else "another task generates"
+        log.warning("term %d failed: %s; %s", term.number, end.error, again)
+        log.debug("the traceback", exc_info=end.cause)
 
     def _joined(self, member: Member) -> None:
         self._handler.rejoined(member.task_id)

@@ -3,11 +3,14 @@
 -- A repeat after a lost reply is safe: an owner that does not know its term gets a new one. Nobody is called dead
 -- for the time that Redis, or the whole machine, stood still, nor within the 3 heartbeats after it; the first to come
 -- then may be a task that joins. A clock that steps back delays no death: whoever was heard of in the future was heard
--- of now, and a flag of ours lives no longer than its owner gave it. Members of whom `tasks` has lost the trace were heard of now, too, so that what a dead one holds comes back.
+-- of now, and a flag of ours lives no longer than its owner gave it. Members of whom `tasks` has lost the trace were heard
+-- of now, too, so that what a dead one holds comes back. After a term that failed nobody gets the flag before `retry_at`
+-- (release.lua), and the remaining time is that of this pause.
 -- KEYS flag owner generator tasks members resumed reaped
 -- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
--- -> {role, term, flag's remaining ms, {ids for the reaper}, generated, last, generate before}; role 0 handler, 1 renewed,
---    2 elected; {-1}: this task is not a member (it was reaped, or Redis is a new one), or its number is another's;
+-- -> {role, term, remaining ms until the flag can be taken, {ids for the reaper}, generated, last, generate before, ms
+--    since the last push}; role 0 handler, 1 renewed, 2 elected;
+--    {-1}: this task is not a member (it was reaped, or Redis is a new one), or its number is another's;
 --    {-2, generate}: it may neither join nor generate, for these keys belong to that other `generate`
 -- The hash `generator` remembers which function generates. The demo and somebody's own functions never share keys: each
 -- would handle the other's messages. Keys without that mark (another program's, an older version's) are anybody's, and a
@@ -39,6 +42,10 @@ end
 if redis.call('ZCARD', tasks) < redis.call('HLEN', members) then
   for _, other in ipairs(redis.call('HKEYS', members)) do redis.call('ZADD', tasks, 'NX', stamp, other) end
 end
+
+-- A pause of more than a minute is none of ours: the clock of Redis has been set back.
+local pause = tonumber(redis.call('HGET', generator, 'retry_at') or 0) - now * 1000
+if pause > 0 and pause <= 60000 then want = false else pause = -2 end
 
 local role, state = 0, fence(flag, owner, generator, id, term)
 if state == 'held' then
@@ -77,10 +84,10 @@ if not grace then
 elseif redis.call('PTTL', resumed) > grace then
   redis.call('PEXPIRE', resumed, grace) -- the clock stepped back
 end
-local answer = {role, tonumber(term), redis.call('PTTL', flag), look}
+local answer = {role, tonumber(term), math.max(redis.call('PTTL', flag), math.ceil(pause)), look}
 if role == 2 then
-  answer[5] = tonumber(redis.call('HGET', generator, 'generated') or 0)
-  answer[6] = redis.call('HGET', generator, 'last')
-  answer[7] = theirs
+  local generated, last, pushed_at = unpack(redis.call('HMGET', generator, 'generated', 'last', 'pushed_at'))
+  answer[5], answer[6], answer[7] = tonumber(generated or 0), last, theirs
+  answer[8] = pushed_at and math.floor(now * 1000 - pushed_at)
 end
 return answer

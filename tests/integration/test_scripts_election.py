@@ -44,11 +44,14 @@ class Candidate:
         self.term = answer.term if answer.elected or answer.renewed else 0
         return answer
 
-    def push(self, before: int, *messages: bytes, term: int | None = None) -> int | None:
-        return self.store.push(self.member, term or self.term, before, messages)
+    def push(self, before: int, *messages: bytes, term: int | None = None, first: bool = False) -> int | None:
+        return self.store.push(self.member, term or self.term, before, messages, first=first)
 
     def release(self) -> bool:
         return self.store.release(self.member, self.term)
+
+    def release_failed(self, error: str) -> float:
+        return self.store.release_failed(self.member, self.term, error)
 
 
 @pytest.fixture
@@ -277,6 +280,100 @@ def test_release_gives_the_flag_up_at_once_and_tells_the_others(redis, fleet) ->
     assert not redis.exists("generatorIsActive", "generatorId")
     assert not owner.release(), "a repeat changes nothing"
     assert other.beat().elected
+
+
+# -- terms that failed
+
+
+def retry_at(redis) -> float:
+    """Seconds until the flag is granted again, by Redis's clock."""
+    seconds, micro = redis.time()
+    return int(redis.hget("generator", "retry_at")) / 1000 - seconds - micro / 1e6
+
+
+def test_after_a_failed_term_nobody_is_elected_before_the_fleet_s_pause_is_over(redis, fleet: Fleet) -> None:
+    owner, other = fleet.join(), fleet.join()
+    owner.beat()
+    pause = owner.release_failed("jobs:generate raised \udc80")
+    assert 0.75 <= pause <= 1
+    assert not redis.exists("generatorIsActive", "generatorId")
+    assert redis.hget("generator", "error") == b"jobs:generate raised \x80"
+    answers = [owner.beat(), other.beat()]
+    assert not any(answer.elected for answer in answers)
+    assert all(pause - 0.5 < answer.remaining <= pause for answer in answers), "the next beat comes when it is over"
+    wait_until(lambda: retry_at(redis) < 0)
+    assert other.beat().elected
+
+
+def test_each_failure_in_a_row_doubles_the_pause_up_to_a_minute_and_the_first_push_ends_that(
+    redis, fleet: Fleet
+) -> None:
+    pauses = []
+    for _ in range(9):
+        task = fleet.join()
+        wait_until(lambda task=task: task.beat().elected)
+        pauses.append(task.release_failed("again"))
+        redis.hdel("generator", "retry_at")  # as if it were over
+    longest = (1, 2, 4, 8, 16, 32, 60, 60, 60)
+    assert all(0.75 * most <= pause <= most for pause, most in zip(pauses, longest, strict=True)), pauses
+    assert len({pause / most for pause, most in zip(pauses, longest, strict=True)}) > 5, "jitter"
+    task = fleet.join()
+    task.beat()
+    assert task.push(0, b"1", first=True) == 1
+    assert not redis.hmget("generator", "failures")[0]
+    assert task.release_failed("not again, but anew") <= 1
+
+
+def test_a_repeated_failure_counts_once(redis, fleet: Fleet) -> None:
+    task = fleet.join()
+    task.beat()
+    assert task.release_failed("lost reply") > 0
+    before = redis.hgetall("generator")
+    assert task.release_failed("lost reply") == 0
+    assert redis.hgetall("generator") == before
+
+
+def test_a_failure_of_a_term_that_has_lost_the_flag_is_kept_until_the_next_term_has_begun(redis, fleet: Fleet) -> None:
+    first, second = fleet.join(), fleet.join()
+    first.beat()
+    expire(redis)
+    assert first.release_failed("the flag had expired before") > 0
+    redis.hdel("generator", "retry_at")
+    second.beat()
+    expire(redis)
+    third = fleet.join()
+    third.beat()
+    assert second.release_failed("too late") == 0
+    assert redis.hget("generator", "error") == b"the flag had expired before"
+    assert third.beat().renewed, "the flag of the third is not touched"
+
+
+def test_a_clock_that_was_set_back_does_not_make_the_pause_longer(redis, fleet: Fleet) -> None:
+    task = fleet.join()
+    task.beat()
+    task.release_failed("before the clock was set back by an hour")
+    redis.hincrby("generator", "retry_at", 3_600_000)
+    assert task.beat().elected
+
+
+def test_who_is_elected_learns_when_the_last_push_was(redis, fleet: Fleet) -> None:
+    first, second = fleet.join(), fleet.join()
+    assert first.beat().since_push is None
+    first.push(0, b"1")
+    first.release()
+    since = second.beat().since_push
+    assert since is not None and 0 <= since < 5
+
+
+def test_a_failure_is_kept_by_a_redis_that_is_full(redis, fleet: Fleet) -> None:
+    task = fleet.join()
+    task.beat()
+    redis.config_set("maxmemory", "1")
+    try:
+        assert task.release_failed("OOM") > 0
+        assert not task.beat().elected
+    finally:
+        redis.config_set("maxmemory", "0")
 
 
 # -- beside other programs that know nothing of owners

@@ -73,7 +73,8 @@ def test_the_json_form_has_the_fields_of_the_specification_and_the_sum_holds(red
     assert out.endswith("\n") and out.count("\n") == 1
     seen = json.loads(out)
     assert seen.keys() >= FIELDS
-    assert seen.keys() - FIELDS <= {"retried"}, "the sum needs it"
+    assert seen.keys() - FIELDS <= {"retried", "failure"}, "the sum needs the one"
+    assert seen["failure"] is None
     assert seen["generator"].keys() == {"taskId", "ttl"}
     assert seen["generator"]["taskId"] == generator.task_id
     assert 0 < seen["generator"]["ttl"] <= 1

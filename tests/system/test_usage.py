@@ -128,6 +128,14 @@ def times_out(last):
 def leaves(last):
     yield "good"
     raise SystemExit(3)
+def text(last):
+    return "order 17"
+def data(last):
+    return b"order 17"
+def mapping(last):
+    return {"order": 17}
+def none(last):
+    pass
 """
 
 
@@ -135,31 +143,38 @@ def leaves(last):
 @pytest.mark.parametrize(
     ("function", "said", "count"),
     [
-        ("number", "yielded int; a message is str or bytes", 1),
+        ("number", r"yielded int; a message is str or bytes \(job\.py:5 number\)", 1),
         ("nothing", "yielded NoneType; a message is str or bytes", 1),
-        ("surrogate", "yielded a str that is no text", 1),
+        ("surrogate", r"yielded a str that is no text: .*surrogates not allowed \(job\.py:11 surrogate\)", 1),
         ("no_iterator", "TypeError", 0),
+        ("text", "returned the str 'order 17'; it must yield messages", 0),
+        ("data", "returned the bytes b'order 17'; it must yield messages", 0),
+        ("mapping", r"returned the dict {'order': 17}; it must yield messages", 0),
+        ("none", "returned None; it must yield messages", 0),
         ("raises", r"raised ValueError: the source is gone for ever \(.*job\.py:16 raises\)", 1),
         ("at_once", r"raised FileNotFoundError: \[Errno 2\] no file \(.*job\.py:18 at_once\)", 0),
         ("times_out", "raised gevent.timeout.Timeout: 3 seconds", 1),
         ("leaves", "raised SystemExit: 3", 1),
     ],
 )
-def test_a_generate_that_breaks_ends_its_task_with_70_and_its_name(
+def test_a_generate_that_breaks_ends_its_term_in_one_line_with_its_name(
     server, redis, start, tmp_path, function: str, said: str, count: int
 ) -> None:
     (tmp_path / "job.py").write_text(BROKEN)
     task = start("--redis", server.url, "--generate", f"job:{function}", "--interval", "0")
-    assert task.wait() == 70
-    [line] = task.stderr.splitlines()
-    assert f"job:{function} " in line
-    assert re.search(said, line), line
-    assert redis.lrange("messages", 0, -1) == [b"good"] * count, "what came before it is not lost"
+    error = wait_until(lambda: redis.hget("generator", "error")).decode()
+    assert error.startswith(f"job:{function} ") and re.search(said, error), error
+    assert int(redis.hget("generator", "generated") or 0) == count, "what came before it is not lost"
+    line = wait_until(lambda: "failed" in task.stderr and task.stderr.splitlines())[0]
+    assert re.search(rf"WARNING term 1 failed: {re.escape(error)}; generating is tried again in (1\.0|0\.\d) s$", line)
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert "Traceback" not in task.stderr
     assert not redis.exists("generatorIsActive"), "the flag is free for others"
 
 
 @ONE_SERVER
-def test_others_take_over_from_a_generate_that_breaks(server, redis, start, tmp_path) -> None:
+def test_others_take_over_from_a_generate_that_breaks_and_its_task_handles_on(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(
         "import pathlib\n"
         "def generate(last):\n"
@@ -167,13 +182,17 @@ def test_others_take_over_from_a_generate_that_breaks(server, redis, start, tmp_
         "    while not pathlib.Path('break').exists():\n"
         "        yield 'more'\n"
         "    raise RuntimeError('broken')\n"
+        "def steady(last):\n"
+        "    while True: yield 'steady'\n"
     )
     broken = start("--redis", server.url, "--generate", "job:generate", "--interval", "5", "--heartbeat", "2")
     wait_until(broken.is_generator)
-    good = start("--redis", server.url, "--interval", "5", "--heartbeat", "2", "--handle", "builtins:len")
+    options = ("--generate", "job:steady", "--interval", "5", "--heartbeat", "2", "--handle", "builtins:len")
+    good = start("--redis", server.url, *options)
     wait_until(lambda: good.total("processed") > 3)
     (tmp_path / "break").touch()
-    assert broken.wait() == 70
     wait_until(lambda: good.total("generated") > 3)
-    good.send(signal.SIGTERM)
-    assert good.wait() == 0
+    wait_until(lambda: broken.total("processed") > 3, "it handles")
+    for task in (good, broken):
+        task.send(signal.SIGTERM)
+        assert task.wait() == 0
