@@ -4,12 +4,13 @@ import os
 import signal
 import sys
 
-from gtask.exceptions import EXIT_READER_GONE, EXIT_SIGNAL_BASE
-from gtask.patch import patch
+from gtask.exceptions import EXIT_READER_GONE
+from gtask.patch import end_at_interrupt, patch
 
 
 def main() -> None:
     """Runs gmonitor and exits."""
+    end_at_interrupt()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a TERM that our starter has blocked would be so for the tasks too
     for fd in (0, 1, 2):  # the event loop aborts on a closed one, and the next open would get its number
         try:
@@ -30,8 +31,6 @@ def main() -> None:
     try:
         code = run(sys.argv[1:], os.environ, guard)
         sys.stdout.flush()
-    except KeyboardInterrupt:  # before we listen for it
-        code = EXIT_SIGNAL_BASE + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = EXIT_READER_GONE

@@ -2,11 +2,12 @@
 
 import sys
 
-from gtask.patch import patch
+from gtask.patch import end_at_interrupt, patch
 
 
 def main() -> None:
     """The console script `gtask`."""
+    end_at_interrupt()
     patch()
     # These import redis, which must find its sockets patched.
     from gtask.cli import run  # noqa: PLC0415

@@ -1,6 +1,21 @@
-"""Monkey-patching, in one place for both programs. Importing this module changes nothing."""
+"""What both programs do first of all. Importing this module changes nothing."""
 
 # ruff: noqa: PLC0415
+
+import os
+import signal
+
+from gtask.exceptions import EXIT_SIGNAL_BASE
+
+
+def end_at_interrupt() -> None:
+    """Lets Ctrl-C end the process at once until somebody handles it better.
+
+    Python's own way is an exception, which in the middle of an import is pages of traceback. An interrupt that our
+    starter ignores (a shell's `&`) stays ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda number, frame: os._exit(EXIT_SIGNAL_BASE + number))
 
 
 def patch() -> None:
