@@ -3,7 +3,6 @@
 import errno
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from gmonitor.fleet import Fleet
 from gmonitor.guard import MARK, Guard
 from gmonitor.supervisor import Supervisor
 from gmonitor.tasklog import TaskLog
+from gmonitor.writer import say
 from gtask.exceptions import (
     EXIT_OK,
     EXIT_OUTPUT,
@@ -70,16 +70,18 @@ class App:
         self._config = config
         self._guard = guard
         self._fleet = Fleet()
+        self._hub = gevent.get_hub()
         self._queue: Queue[tuple[float, Any]] = Queue(QUEUE)
         self._embedded: Embedded | None = None
         # Python programs that print reports without flushing are heard at once, unless they wish otherwise.
         self._environ = {"PYTHONUNBUFFERED": "1", **environ, "GTASK_MONITORED": "1", MARK: guard.run}
+        self._log = TaskLog(config.log, self._complain) if config.log else None
         self._supervisor = Supervisor(
             config.command,
             environ=self._environ,
             post=self._post,
             tell=guard.tell,
-            log=TaskLog(config.log, lambda text: self._post(Noted(text))).write if config.log else None,
+            log=self._log.write if self._log else None,
             grace=config.grace,
         )
         self._supervisor.spare.add(guard.pid)
@@ -97,12 +99,14 @@ class App:
 
     def run(self) -> int:
         """Runs until the user ends it; gives the exit code. Raises GtaskError."""
-        gevent.get_hub().handle_error = self._crashed  # no greenlet dies unseen
+        self._hub.handle_error = self._crashed  # no greenlet dies unseen
         tree.adopt_orphans()
         self._guard.tell("grace", self._config.grace)
         ends = self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         try:
             self._supervisor.make_room(self._config.tasks)
+            if self._log:
+                self._log.open()
             self._find_redis()
             self._display.open()
             if isinstance(self._display, Live):
@@ -123,12 +127,14 @@ class App:
                 self._supervisor.end()
             if self._embedded:
                 self._embedded.stop()
+            if self._log and (missing := self._log.close()):
+                say(f"gmonitor: {missing} lines could not be written to {self._config.log}")
             for watcher in ends:
                 watcher.cancel()
             for number in (signal.SIGINT, signal.SIGTERM):  # an impatient one has nothing left to end
                 signal.signal(number, signal.SIG_IGN)
         if self._left:  # in the kernel's hands, such as a disk that does not answer
-            print(f"gmonitor: SIGKILL has not ended pid {', '.join(map(str, self._left))}", file=sys.stderr)
+            say(f"gmonitor: SIGKILL has not ended pid {', '.join(map(str, self._left))}")
         if self._failure:
             raise self._failure
         return self._code
@@ -284,6 +290,10 @@ class App:
 
     def _post(self, event: Any) -> None:
         self._queue.put((time.monotonic(), event))
+
+    def _complain(self, text: str) -> None:
+        """An event from a native thread."""
+        self._hub.loop.run_callback_threadsafe(gevent.spawn, self._post, Noted(text))
 
     def _lost(self, error: OSError) -> None:
         self._post(Failed(error))

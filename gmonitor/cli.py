@@ -32,6 +32,7 @@ import gtask
 from gmonitor.app import App
 from gmonitor.config import Config, load
 from gmonitor.guard import Guard
+from gmonitor.writer import say
 from gtask.exceptions import EXIT_SOFTWARE, GtaskError, UsageError
 from gtask.stdio import working_directory
 from gtask.urls import masked
@@ -46,10 +47,10 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], guard: Guard) -> i
         config = parse(arguments, environ)
         return App(config, guard, environ).run() if config else 0
     except GtaskError as error:
-        print(f"gmonitor: {error}", file=sys.stderr)
+        say(f"gmonitor: {error}")
         return error.code
     except Exception:
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
         return EXIT_SOFTWARE
 
 

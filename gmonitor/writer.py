@@ -1,9 +1,10 @@
-"""Writes to stdout without ever stopping the other greenlets, however slow the reader is.
+"""Writes to stdout and stderr without ever stopping the other greenlets, however slow the reader is.
 
 A blocking write to a full pipe, or to a terminal halted by Ctrl-S, would stop everything. O_NONBLOCK on
 the descriptor itself would be seen by the user's shell, which shares it: hence a description of our own.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from collections.abc import Callable
 import gevent
 from gevent.os import tp_write
 from gevent.socket import wait_read, wait_write
+
+STDERR = 2
+LAST_WORDS = 2.0  # seconds that the end may wait for a reader of stderr
 
 
 class Writer:
@@ -57,3 +61,9 @@ def _reopen(fd: int) -> int | None:
         return os.open(f"/dev/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return None
+
+
+def say(text: str) -> None:
+    """A line on stderr, if its reader takes it in time: that nobody reads must not keep us from ending."""
+    with contextlib.suppress(OSError):
+        Writer(STDERR).write_within(f"{text}\n".encode("utf-8", "backslashreplace"), LAST_WORDS)

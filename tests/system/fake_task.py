@@ -6,8 +6,8 @@ Words change its ways: `stubborn` ignores TERM, INT and the end of stdin; `fast`
 `runaway` starts a child in a session of its own that TERM does not end, but leaves FOLDER/term; `flood`
 prints without end; `nasty` prints control characters; `long` prints a line without an end; `careful` takes
 a second to end, unless a second signal comes; `foreign` becomes another user's process; `usurp` generates,
-too, as soon as there is FOLDER/usurp; `fail` ends with exit 3 and a last word on stderr; `gtask` means
-nothing here, but tells gmonitor that this may be one.
+too, as soon as there is FOLDER/usurp; `fail` ends with exit 3 and a last word on stderr; `chatty` writes 50
+lines to stderr with each report; `gtask` means nothing here, but tells gmonitor that this may be one.
 Each process leaves a file with its pid in FOLDER/pids; FOLDER/signal is the number of the last signal that ended one.
 """
 
@@ -116,6 +116,8 @@ while True:
         processed += 2
         errors += processed % 10 == 0
         report(msg="processed", total=processed, errors=errors)
+    if "chatty" in words:
+        print("one more line\n" * 50, file=sys.stderr, end="", flush=True)
     if "flood" in words:
         for number in range(20_000):
             print(f"flood {number}")
