@@ -177,8 +177,8 @@ def show_status(config: Config, arguments: dict[str, Any]) -> int:
         seen = status.look(store)
     except Trouble as trouble:
         return lost_redis(store, trouble)
-    failed = show(json.dumps(seen) + "\n" if arguments["--json"] else status.describe(seen))
-    return failed or (EXIT_OK if seen["generator"] else EXIT_NO_GENERATOR)
+    failed = show(json.dumps(seen) + "\n" if arguments["--json"] else status.describe(seen, store.keys.flag))
+    return failed or (EXIT_OK if status.generates(seen) else EXIT_NO_GENERATOR)
 
 
 COMMANDS: dict[str, Callable[[Config, dict[str, Any]], int]] = {

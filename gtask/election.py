@@ -44,6 +44,7 @@ class Election:
         self.beats_since = inf  # on the monotonic clock: since when every heartbeat was answered; inf: the last was not
         self._stands_from = 0.0  # on the monotonic clock: after a term that failed others have the first chance
         self._asking = RLock()
+        self._endless = 0  # beats in a row that found a flag without a life
         self.dead: list[int] = []  # tasks that looked dead at the last beat
 
     def step(self) -> float:
@@ -63,6 +64,7 @@ class Election:
                 member = self._membership.member
                 beat = self._beat(member)
             self.dead = beat.dead
+            self._warn_of_an_endless_flag(beat.endless)
             if beat.elected:
                 self._say_whose(beat.before)
                 self.term = Term(member, beat.term, beat.generated, beat.last, beat.since_push)
@@ -81,6 +83,15 @@ class Election:
             raise
         self.beats_since = min(self.beats_since, began)
         return beat
+
+    def _warn_of_an_endless_flag(self, endless: bool) -> None:
+        """It is not taken, for its owner may live; but somebody has to know. Said once: at the second beat, for a
+        program may set the flag and its life by two commands."""
+        self._endless = self._endless + 1 if endless else 0
+        if self._endless == 2:
+            flag = self._store.keys.flag
+            log.warning("%s never expires: another program has set it without EX, or has made it persist. No task will "
+                        "generate; if no other program does, delete it: redis-cli DEL %s", flag, flag)  # fmt: skip
 
     def _say_whose(self, before: str | None) -> None:
         """A renamed function is no reason to refuse; but one that was changed by mistake should be seen."""

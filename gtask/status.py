@@ -62,15 +62,23 @@ def unaccounted(status: dict[str, Any]) -> int:
     return int(status["messages"] + status["inflight"] + status["processed"] - status["retried"] - status["generated"])
 
 
-def describe(status: dict[str, Any]) -> str:
-    """The status for a person."""
+def generates(status: dict[str, Any]) -> bool:
+    """Whether somebody holds the flag and can be replaced. A flag that never expires says neither."""
+    return status["generator"] is not None and status["generator"]["ttl"] is not None
+
+
+def describe(status: dict[str, Any], flag: str) -> str:
+    """The status for a person. `flag`: the key's name."""
     generator = status["generator"]
     if generator is None:
         first = "generator  none: nobody holds the flag"
     else:
         who = "another program" if generator["taskId"] is None else f"task {generator['taskId']}"
-        life = "for ever" if generator["ttl"] is None else f"{generator['ttl']:.1f} s more"
-        first = f"generator  {who}, its flag lives {life}"
+        first = (
+            f"generator  {who}, its flag lives {generator['ttl']:.1f} s more"
+            if generates(status)
+            else f"generator  {who}, perhaps: its flag never expires. If nobody generates: redis-cli DEL {flag}"
+        )
     failure = status["failure"]
     problem = []
     if failure is not None:

@@ -72,6 +72,7 @@ class Beat:
     elected: bool
     term: int
     remaining: float
+    endless: bool
     dead: list[int]
     generated: int
     last: str | None
@@ -170,9 +171,9 @@ class Store(Connections):
         role, term, remaining, dead, *rest = answer
         generated, last, before, since = rest if role == 2 else (0, None, None, None)
         since = None if since is None else since / 1000
-        return Beat(
-            role == 1, role == 2, term, remaining / 1000, [int(i) for i in dead], generated, last, before, since
-        )
+        dead = [int(i) for i in dead]
+        endless = remaining == -1  # PTTL's answer for a key that never expires
+        return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, generated, last, before, since)
 
     def release(self, member: Member, term: int) -> bool:
         """Gives the flag up and tells the others. False when it was not this task's any more."""

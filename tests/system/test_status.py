@@ -147,8 +147,7 @@ def test_another_program_that_holds_the_flag_has_no_id(redis, status: Status) ->
     assert "another program, its flag lives" in status()[1]
     redis.persist("generatorIsActive")
     code, out, _ = status("--json")
-    assert (code, json.loads(out)["generator"]) == (0, {"taskId": None, "ttl": None})
-    assert "for ever" in status()[1]
+    assert (code, json.loads(out)["generator"]) == (1, {"taskId": None, "ttl": None})
 
 
 def test_it_only_reads(server: Server, redis, status: Status, fleet) -> None:
@@ -180,3 +179,26 @@ def test_without_redis_it_is_one_line_and_69(tmp_path: Path, status: Status) -> 
     assert (code, out) == (69, "")
     assert err.count("\n") == 1
     assert f"no Redis at unix://{tmp_path}/nobody" in err
+
+
+@pytest.mark.parametrize("how", ["another program", "persist"])
+def test_a_flag_that_never_expires_is_said_once_and_is_not_taken(server, redis, start, status, how) -> None:
+    task = start("--redis", server.url, "--heartbeat", "0.5", "--namespace", "shop", "--interval", "60000")
+    wait_until(task.is_generator)
+    if how == "persist":
+        redis.persist("shop:generatorIsActive")
+    else:
+        redis.set("shop:generatorIsActive", 1)
+    wait_until(lambda: "shop:generatorIsActive never expires" in task.stderr, "the warning")
+    with server.monitor() as monitor:
+        wait_until(lambda: len(monitor.of("SET", "shop:generatorIsActive")) >= 4, "it goes on asking")
+    assert task.stderr.count("never expires") == 1
+    assert "redis-cli DEL shop:generatorIsActive" in task.stderr
+    assert redis.ttl("shop:generatorIsActive") == -1
+    code, out, _ = status("--namespace", "shop")
+    assert code == 1
+    assert "another program, perhaps: its flag never expires" in out
+    assert "redis-cli DEL shop:generatorIsActive" in out
+    redis.delete("shop:generatorIsActive")
+    wait_until(lambda: redis.get("shop:generatorId") == b"1", "it generates again")
+    assert status("--namespace", "shop")[0] == 0

@@ -8,7 +8,15 @@ from gtask.store import Beat
 
 def beat(*, renewed: bool = False, elected: bool = False, remaining: float) -> Beat:
     return Beat(
-        renewed=renewed, elected=elected, term=1, remaining=remaining, dead=[], generated=0, last=None, before=None
+        renewed=renewed,
+        elected=elected,
+        term=1,
+        remaining=remaining,
+        endless=False,
+        dead=[],
+        generated=0,
+        last=None,
+        before=None,
     )
 
 
