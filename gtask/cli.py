@@ -16,7 +16,7 @@ from typing import Any
 import gevent
 from docopt import DocoptExit, docopt
 
-from gtask import __version__, errors, log, status
+from gtask import __version__, errors, log, signals, status
 from gtask.config import Config
 from gtask.exceptions import (
     EXIT_NO_GENERATOR,
@@ -115,10 +115,12 @@ def parse(usage: str, argv: list[str]) -> dict[str, Any]:
 def run_task(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask`: one task, until a signal."""
     to_person = os.isatty(1)
+    end_at_once_at_signals()  # until there is something to end
+    signals.guard()
     stdout = keep_stdout_apart()  # before the user's modules are imported: they may print
     generate = load_generate(config.generate)
     handle = load_handle(config.handle)
-    log.keep()
+    log.keep_speaking()
     make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
     look_at_server(make_store())
     task = Task(config, make_store, generate, handle, None if to_person else stdout)
@@ -227,9 +229,9 @@ def end_at_signals(at_once: Callable[[], None], end: Callable[[], None]) -> None
         elif monotonic() - first >= SAME_WISH:
             os._exit(EXIT_SIGNAL_BASE + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in signals.ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
-            signal.signal(number, on_signal)
+            signals.own(number, on_signal)
 
 
 def end_at_once_at_signals() -> None:
@@ -239,4 +241,4 @@ def end_at_once_at_signals() -> None:
         os._exit(EXIT_SIGNAL_BASE + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
+        signals.own(number, on_signal)

@@ -104,7 +104,7 @@ def set_up(level: str | int) -> None:
     _logger.propagate = False
 
 
-def keep() -> None:
+def keep_speaking() -> None:
     """Makes it speak again after users' code has configured logging, which disables existing loggers by default.
 
     What a configuration says about the logger `gtask` by name holds. The root logger gets a handler if it has none.

@@ -10,7 +10,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
-from gtask import strays
+from gtask import signals, strays
 from gtask.config import Config
 from gtask.connections import backoff
 from gtask.delivery import AtLeastOnce, AtMostOnce
@@ -28,7 +28,7 @@ from gtask.exceptions import (
 from gtask.functions import Generate, Handle
 from gtask.generator import End, Generator
 from gtask.handler import Handler
-from gtask.log import keep, say
+from gtask.log import keep_speaking, say
 from gtask.membership import Membership
 from gtask.outage import Outage
 from gtask.pulse import Pulse
@@ -156,7 +156,8 @@ class Task:
         while self._beating:
             pause = self._outage.insist("heartbeat", self._election.step, self._expired)
             self._pulse.beaten()
-            keep()  # what users' code has done to logging since the last time
+            keep_speaking()  # what users' code has taken away since the last time
+            signals.keep()
             self._follow()
             if self._election.dead:
                 self._dead.update(self._election.dead)

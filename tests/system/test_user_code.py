@@ -278,3 +278,72 @@ def test_a_thread_of_a_module_does_not_hold_up_an_end_at_the_start(server, start
     )
     task = start("--redis", f"unix://{tmp_path}/none", "--handle", "job:handle")
     assert task.wait() == 69
+
+
+# -- signals
+
+SIGNALS = """
+import os, pathlib, signal, sys, gevent
+
+def stop(*anything):
+    pathlib.Path("theirs").touch()
+
+def at_import():
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGUSR1, lambda *anything: pathlib.Path("USR1").touch())
+
+def handle(message):
+    if message == "python":
+        assert signal.signal(signal.SIGTERM, stop) is signal.getsignal(signal.SIGTERM) is not stop
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    elif message == "gevent":
+        gevent.signal_handler(signal.SIGTERM, stop)
+    elif message == "fork":
+        if not os.fork():
+            signal.signal(signal.SIGTERM, lambda *anything: os._exit(7))
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(1)
+        pathlib.Path("child").write_text(str(os.waitstatus_to_exitcode(os.wait()[1])))
+
+"""
+
+
+@pytest.mark.parametrize("message", ["import", "python", "gevent"])
+def test_a_handler_of_a_signal_does_not_take_the_end_from_gtask(server, redis, start, tmp_path, message: str) -> None:
+    (tmp_path / "job.py").write_text(SIGNALS + ("at_import()\n" if message == "import" else ""))
+    handles_only(redis)
+    redis.rpush("messages", message)
+    with server.monitor() as monitor:
+        task = start("--redis", server.url, "--handle", "job:handle", "--heartbeat", "0.5")
+        wait_until(lambda: task.total("processed") == 1)
+        beats = len(monitor.of("ZADD", "tasks"))
+        wait_until(lambda: len(monitor.of("ZADD", "tasks")) > beats + 1, "two heartbeats")
+    if message == "import":
+        task.send(signal.SIGUSR1)
+        wait_until((tmp_path / "USR1").exists)
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert not (tmp_path / "theirs").exists()
+    assert not redis.exists("errors")
+    said = [f"gtask: job.py:{line} sets a handler for SIGTERM; gtask keeps its own, which ends the task" for line in
+            {"import": ["8 at_import"], "python": ["13 handle"], "gevent": []}[message]]  # fmt: skip
+    assert task.stderr.splitlines() == said
+
+
+def test_a_signal_while_the_module_is_imported_ends_the_task(server, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text("import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(600)\n")
+    task = start("--handle", "job:handle")
+    wait_until((tmp_path / "begun").exists)
+    task.send(signal.SIGINT)
+    assert task.wait() == 130
+    assert task.stderr == ""
+
+
+def test_a_fork_may_set_its_own_handlers(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(SIGNALS)
+    handles_only(redis)
+    redis.rpush("messages", "fork")
+    task = start("--redis", server.url, "--handle", "job:handle")
+    wait_until(lambda: task.total("processed") == 1)
+    assert (tmp_path / "child").read_text() == "7"
+    assert task.stderr == ""
