@@ -116,7 +116,7 @@ created = type("Created", (), {"__init__": lambda self, message: noted(message)}
 @pytest.mark.parametrize("function", ["noted", "decorated", "method", "called", "partly", "lambda_", "created"])
 def test_whatever_can_be_called_with_one_argument_works(server, redis, start, tmp_path, function: str) -> None:
     (tmp_path / "jobs.py").write_text(WORKING)
-    redis.set("generatorIsActive", 1)
+    redis.set("generatorIsActive", 1, ex=600)
     redis.rpush("messages", "m")
     task = start("--redis", server.url, "--handle", f"jobs:{function}")
     wait_until(lambda: task.total("processed") == 1)
@@ -188,7 +188,7 @@ def test_a_module_that_does_not_work_is_named_with_its_place_and_what_to_do(
 def test_what_a_hint_says_works(server, redis, start, tmp_path) -> None:
     (tmp_path / "src" / "app").mkdir(parents=True)
     (tmp_path / "src" / "app" / "jobs.py").write_text("import pathlib\ndef handle(m): pathlib.Path(m).touch()\n")
-    redis.set("generatorIsActive", 1)
+    redis.set("generatorIsActive", 1, ex=600)
     redis.rpush("messages", "done")
     start("--redis", server.url, "--handle", "app.jobs:handle", env={"PYTHONPATH": f"src:{ROOT}"})
     wait_until((tmp_path / "done").exists)

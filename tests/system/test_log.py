@@ -28,7 +28,7 @@ SILENCING = {  # the ways to configure logging from a program; the first two dis
 @pytest.fixture
 def handler(server, redis, start):
     """Starts a task that handles only, because another program holds the flag."""
-    redis.set("generatorIsActive", 1)
+    redis.set("generatorIsActive", 1, ex=600)
     return lambda *arguments, handle="job:handle", **options: start(
         "--redis", server.url, "--handle", handle, *arguments, **options
     )
