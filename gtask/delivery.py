@@ -8,10 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 
 from gtask.exceptions import NotMember, Trouble
 from gtask.membership import Membership
 from gtask.store import Member, Store
+
+ASTRAY = 3600.0  # seconds: a BLMOVE of which no answer came is not served later than this (reap.lua)
 
 Call = Callable[[Member], None]
 
@@ -53,6 +56,11 @@ class Delivery(ABC):
     @abstractmethod
     def unsettled(self) -> bool:
         """Whether a `take(0)` is owed: something is finished, or came without being handed out."""
+
+    @property
+    def next_look(self) -> float | None:
+        """Seconds until a `take(0)` is owed for what may have come late; None: never."""
+        return None
 
     @abstractmethod
     def give_back(self, unstarted: Sequence[str], batch: int) -> None:
@@ -173,6 +181,9 @@ class AtLeastOnce(Delivery):
         self._failed: list[str] = []
         self._claim: _Claim | None = None
         self._back: tuple[int, int] | None = None  # a give_back on its way: its number, how many
+        self._waiting = False  # a BLMOVE is on its way
+        # One of which no answer came may be served however late: its time, and the time of the next look.
+        self._astray: tuple[float, float] | None = None
         self.blocked = False
 
     def take(self, want: int) -> list[str]:
@@ -205,15 +216,20 @@ class AtLeastOnce(Delivery):
             return []  # taken for dead between claim and reply: these messages are the queue's again
         self._claim, self.blocked = None, blocked
         self._held += len(messages) - len(claim.done)
+        self._looked()
         return messages
 
     def wait(self) -> list[str]:
         task_id = self._membership.member.task_id
+        self._waiting = True
         try:
             moved = self._store.blmove(task_id)
         except Trouble:
             self._moved = task_id  # perhaps: only the reply may be lost
+            self._astray = (monotonic(), monotonic())
             raise
+        finally:
+            self._waiting = False
         if moved:
             self._moved = task_id
         return []  # the list is the truth: the next take hands out what came, even if this reply is lost
@@ -232,7 +248,17 @@ class AtLeastOnce(Delivery):
 
     @property
     def unsettled(self) -> bool:
-        return bool(self._done or self._claim or self._moved is not None)
+        return bool(self._done or self._claim or self._moved is not None or self.next_look == 0)
+
+    @property
+    def next_look(self) -> float | None:
+        return None if self._astray is None else max(0.0, self._astray[1] - monotonic())
+
+    def _looked(self) -> None:
+        """Each look at what may have come late is twice as late as the one before."""
+        if self._astray is not None:
+            lost, now = self._astray[0], monotonic()
+            self._astray = (lost, now + (now - lost)) if now - lost < ASTRAY else None
 
     def give_back(self, unstarted: Sequence[str], batch: int) -> None:
         if batch != self.batch:
@@ -254,7 +280,8 @@ class AtLeastOnce(Delivery):
             self.take(0)  # what this might bring is still on the list and goes back with the rest
         self._seq += 1
         with suppress(NotMember):  # then it was done already, here or by whoever took this task for dead
-            self._store.give_back(self._membership.member, self._seq, leave=True)
+            astray = self._waiting or self._astray is not None
+            self._store.give_back(self._membership.member, self._seq, leave=True, astray=astray)
 
     def rejoined(self) -> bool:
         self.batch += 1

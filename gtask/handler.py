@@ -282,9 +282,10 @@ class Handler:
 
     def tend(self) -> None:
         """While messages are in hand: acknowledges what was finished when no worker comes to it because all
-        are held up or this task generates, and gives back what was not started in time."""
+        are held up or this task generates, and gives back what was not started in time. Later, too, it looks for what
+        may have come late."""
         while True:
-            self._busy.wait()
+            self._busy.wait(self._delivery.next_look)
             gevent.sleep(HORIZON)
             now = perf_counter()
             if self._in_hand and now - self._fetched_at > STALE:

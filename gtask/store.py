@@ -275,17 +275,25 @@ class Store(Connections):
             raise NotMember
 
     def give_back(
-        self, member: Member, seq: int, *, leave: bool, unstarted: int = 0, messages: Sequence[str] = ()
+        self,
+        member: Member,
+        seq: int,
+        *,
+        leave: bool,
+        astray: bool = False,
+        unstarted: int = 0,
+        messages: Sequence[str] = (),
     ) -> None:
         """Returns messages to the head of the queue; with `leave`, all of them and the membership.
 
+        `astray`: a BLMOVE of this task may still be served, so others are to look at its list for a while.
         `unstarted`: how many at the tail of the in-flight list; `messages`: those of at-most-once delivery.
         Raises NotMember.
         """
         k = self.keys
         answer = self._run(
-            _GIVEBACK, (k.messages, k.inflight(member.task_id), k.tasks, k.members, k.claims),
-            member.task_id, member.record, seq, int(leave), unstarted,
+            _GIVEBACK, (k.messages, k.inflight(member.task_id), k.tasks, k.members, k.claims, k.reaped),
+            member.task_id, member.record, seq, int(leave), int(astray), unstarted,
             *(message.encode("utf-8", "surrogateescape") for message in messages),
         )  # fmt: skip
         if answer is None:

@@ -1,10 +1,11 @@
 -- Promise: messages that were taken but not started return to the head of `messages` in their old order, once;
 -- a task that leaves takes its membership with it, and whatever it still holds (at-least-once) goes back too.
--- KEYS messages inflight tasks members claims
--- ARGV id member seq leave(0|1) count(unstarted at the tail of the list) message...(at-most-once)
+-- A BLMOVE of a task that leaves may be served later: where it says so, its list is watched like a dead one's (reap.lua).
+-- KEYS messages inflight tasks members claims reaped
+-- ARGV id member seq leave(0|1) astray(0|1) count(unstarted at the tail of the list) message...(at-most-once)
 -- -> 1, or nil: not a member (reaped, or has left already), or this Redis does not know of its last calls
-local messages, inflight, tasks, members, claims = unpack(KEYS)
-local id, seq, leave, count = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
+local messages, inflight, tasks, members, claims, reaped = unpack(KEYS)
+local id, seq, leave, count = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[6])
 if redis.call('HGET', members, id) ~= ARGV[2] then return false end
 local last, held = redis.call('HGET', claims, id), 0
 if last then
@@ -16,13 +17,18 @@ end
 if count > held then return false end
 -- A full Redis (maxmemory) refuses a script whose first write may take memory; what follows takes none.
 redis.call('HDEL', claims, id)
-for i = #ARGV, 6, -1 do redis.call('LPUSH', messages, ARGV[i]) end
+for i = #ARGV, 7, -1 do redis.call('LPUSH', messages, ARGV[i]) end
 local back = redis.call('LLEN', inflight)
 if not leave then back = back - held + count end
 for i = 1, back do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
 if leave then
   redis.call('ZREM', tasks, id)
   redis.call('HDEL', members, id)
+  if ARGV[5] == '1' then
+    local now = redis.call('TIME')[1]
+    redis.call('HSET', claims, id, string.format('0 %d 0 0', now))
+    redis.call('ZADD', reaped, now + cjson.decode(ARGV[2]).wait, id)
+  end
 else
   redis.call('HSET', claims, id, string.format('%d 0 0 %d', seq, held - count))
 end

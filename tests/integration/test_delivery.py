@@ -1,6 +1,7 @@
 """Both deliveries on real servers: with a network that loses calls and replies, and a Redis that goes back in time."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ LOSSES = ["call", "reply"]
 
 
 class Lossy(Store):
-    """Loses the next call of `method` ("claim", "give_back", "fail"), or its reply, when `lose` says so."""
+    """Loses the next call of `method` ("claim", "give_back", "fail", "blmove"), or its reply, when `lose` says so."""
 
     method = lose = ""
     meanwhile: Callable[[], object] = staticmethod(lambda: None)
@@ -37,6 +38,9 @@ class Lossy(Store):
 
     def give_back(self, *args: Any, **kwargs: Any) -> Any:
         return self._lossy("give_back", lambda: super(Lossy, self).give_back(*args, **kwargs))
+
+    def blmove(self, *args: Any, **kwargs: Any) -> Any:
+        return self._lossy("blmove", lambda: super(Lossy, self).blmove(*args, **kwargs))
 
     def fail(self, *args: Any, **kwargs: Any) -> Any:
         return self._lossy("fail", lambda: super(Lossy, self).fail(*args, **kwargs))
@@ -154,6 +158,38 @@ def test_a_task_whose_last_call_is_lost_leaves_all_the_same(redis, hands, kind: 
     assert texts(redis, "messages") == list("bcd")
     assert failed(redis) == ["a"]
     assert redis.keys("inflight:*") == redis.keys("tasks*") == []
+
+
+def test_a_wait_that_is_served_after_its_task_has_left_strands_nothing(redis, hands) -> None:
+    task, other = hands(AtLeastOnce), hands(AtLeastOnce)
+    task.store.method, task.store.lose = "blmove", "call"
+    with pytest.raises(Trouble):
+        task.delivery.wait()
+    task.leave()
+    redis.rpush("messages", "m")
+    redis.lmove("messages", f"inflight:{task.id}", "LEFT", "RIGHT")  # the request of which nobody knew where it was
+    assert other.store.beat(other.membership.member).dead == []
+    redis.zadd("tasks:reaped", {task.id: 1})  # the time of the next look
+    assert other.store.beat(other.membership.member).dead == [task.id]
+    recover(other.store, task.id)
+    assert other.take(1) == ["m"]
+
+
+def test_what_came_late_is_looked_for_again_and_again_each_time_twice_as_late(redis, hands) -> None:
+    task = hands(AtLeastOnce)
+    assert task.delivery.next_look is None
+    task.store.method, task.store.lose = "blmove", "call"
+    with pytest.raises(Trouble):
+        task.delivery.wait()
+    looks = []
+    for _ in range(3):
+        time.sleep(task.delivery.next_look)
+        assert task.delivery.unsettled
+        task.take(0)
+        looks.append(task.delivery.next_look)
+        time.sleep(0.02)
+    assert 0 < looks[0] < looks[1] < looks[2]
+    assert not task.delivery.unsettled
 
 
 @pytest.mark.parametrize("lose", LOSSES)

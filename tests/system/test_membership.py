@@ -142,3 +142,21 @@ def test_what_a_dead_task_held_comes_back_though_somebody_deleted_the_index(serv
     wait_until(lambda: redis.hget("totals", "processed") == b"1", "the other one handles it")
     assert redis.hkeys("tasks:members") == [b"2"]
     assert not redis.exists("inflight:1")
+
+
+@ONE_SERVER
+def test_a_message_that_a_lost_wait_brings_late_is_handled_by_a_generator_too(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text("def generate(last): return ()\ndef handle(message): pass\n")
+    redis.set("generatorIsActive", 1, ex=600)
+    options = ["--generate", "job:generate", "--handle", "job:handle", "--heartbeat", "0.5"]
+    task = start("--redis", server.url, *options, "--delivery", "at-least-once")
+    waiting = wait_until(lambda: next((c for c in redis.client_list() if c["cmd"] == "blmove"), None), "it waits")
+    redis.client_kill_filter(_id=waiting["id"])  # as if its request were still on its way
+    redis.delete("generatorIsActive")
+    wait_until(task.is_generator)
+    with server.monitor() as monitor:
+        wait_until(lambda: len(monitor.of("SET", "generatorIsActive")) >= 3, "it is the generator for a while")
+    redis.rpush("messages", "late")
+    assert redis.blmove("messages", "inflight:1", 1, "LEFT", "RIGHT") == b"late"
+    wait_until(lambda: redis.hget("totals", "processed") == b"1", "it is handled")
+    assert not redis.exists("inflight:1")
