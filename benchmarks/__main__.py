@@ -9,7 +9,7 @@ from docopt import docopt
 USAGE = """Benchmarks of gtask and gmonitor, each on a server of its own.
 
 Usage:
-  benchmarks (throughput | failover | fleet | footprint | all) [options]
+  benchmarks (throughput | failover | fleet | footprint | cost | all) [options]
   benchmarks docs [options]
 
 Commands:
@@ -17,6 +17,7 @@ Commands:
   failover       from the end of the generator to the next generated message, beside RedBeat and python-redis-lock
   fleet          what 10, 100 and 1,000 idle tasks cost
   footprint      start-up, memory, the monitor's CPU
+  cost           what a death, long-running messages and long lists cost
   all            all of these
   docs           writes the tables and plots of the runs in --json into docs/
 
@@ -27,7 +28,7 @@ Options:
   -h, --help     show this
 """
 
-COMMANDS = ("throughput", "failover", "fleet", "footprint")
+COMMANDS = ("throughput", "failover", "fleet", "footprint", "cost")
 
 
 def main() -> None:

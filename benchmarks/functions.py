@@ -19,6 +19,13 @@ def handle_waiting(message: str) -> None:
     lap(message)
 
 
+def handle_by_name(message: str) -> None:
+    """`long:…` takes an hour, `half:…` half a second, anything else no time."""
+    kind = message.partition(":")[0]
+    if kind in ("long", "half"):
+        gevent.sleep(3600 if kind == "long" else 0.5)
+
+
 def generate(last: str | None) -> Iterator[str]:
     """BENCH_MESSAGES messages, then the time."""
     mark("first")

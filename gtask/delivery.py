@@ -5,6 +5,7 @@ the scripts recognise it by its number; so every method here bears repeating aft
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from time import monotonic
 
 from gtask.exceptions import NotMember, Trouble
 from gtask.membership import Membership
-from gtask.store import Member, Store
+from gtask.pace import Turns
+from gtask.store import Member, Settled, Store, Suspects
+
+NEAR = 16  # messages in the list beside which an acknowledgement is as quick as without them
 
 ASTRAY = 3600.0  # seconds: a BLMOVE of which no answer came is not served later than this (reap.lua)
 
@@ -24,7 +28,7 @@ class Delivery(ABC):
     `give_back` what it was when the message was started, or was to be given back."""
 
     batch = 0
-    blocked = False  # messages wait, but this task may have them only with empty hands
+    blocked = False  # this task gets nothing before its hands are empty
 
     def __init__(self, store: Store, membership: Membership) -> None:
         """Talks to Redis as the member that `membership` names at the time."""
@@ -172,11 +176,15 @@ class AtLeastOnce(Delivery):
 
     def __init__(self, store: Store, membership: Membership) -> None:
         super().__init__(store, membership)
+        self._turns = Turns()
         self._moved: int | None = None  # the id to whose list BLMOVE may have brought what was not handed out yet
         self._anew()
 
     def _anew(self) -> None:
-        self._held = 0  # handed out to this task and not acknowledged
+        # Handed out to this task and not acknowledged: those in its list, and those that take long (call.lua).
+        self._near: list[str] = []
+        self._long: Counter[str] = Counter()
+        self._suspects = Suspects.NONE
         self._done: list[str] = []
         self._failed: list[str] = []
         self._claim: _Claim | None = None
@@ -188,24 +196,17 @@ class AtLeastOnce(Delivery):
 
     def take(self, want: int) -> list[str]:
         if self._moved not in (None, self._membership.member.task_id):
-            self._store.reap(self._moved, "", "")  # taken for dead meanwhile: it came too late for the reaper
+            self._store.reap(self._moved)  # taken for dead meanwhile: it came too late for the reaper
             self._moved = None
         if self._claim is None:
             self._seq += 1
-            whole = len(self._done) == self._held
-            self._claim = _Claim(self._seq, want, self._done, self._failed, whole)
+            turn = self._turns.mine(monotonic(), waiting=self._suspects is not Suspects.NONE)
+            self._claim = _Claim(self._seq, want, turn, self._settle(want))
             self._done, self._failed = [], []
         claim, batch, member = self._claim, self.batch, self._membership.member
         moved, self._moved = self._moved, None
         try:
-            blocked, messages = self._store.claim(
-                member,
-                claim.seq,
-                claim.want,
-                whole=claim.whole,
-                finished=[] if claim.whole else claim.done,
-                failed=claim.failed,
-            )
+            suspects, messages = self._store.claim(member, claim.seq, claim.want, claim.settled, turn=claim.turn)
         except (Trouble, NotMember) as error:
             self._moved = self._moved or moved
             if isinstance(error, Trouble):
@@ -214,10 +215,47 @@ class AtLeastOnce(Delivery):
             return []
         if batch != self.batch:
             return []  # taken for dead between claim and reply: these messages are the queue's again
-        self._claim, self.blocked = None, blocked
-        self._held += len(messages) - len(claim.done)
+        self._claim, self._suspects = None, suspects
+        self.blocked = suspects in (Suspects.WAIT_FOR_US, Suspects.IN_HAND)
+        if messages and self.blocked:
+            self._turns.served()
+        self._near = self._near + messages
         self._looked()
         return messages
+
+    def _settle(self, want: int) -> Settled:
+        """What to tell of the messages in hand: what stays or what is finished, whichever is shorter."""
+        done, failed = self._done, self._failed
+        if len(done) == len(self._near) + self._long.total():
+            self._near, self._long = [], Counter()
+            return Settled(all=True, failed=failed)
+        # Of equal messages the oldest one counts as finished: those behind it may be given back as not started.
+        long, near = [], []
+        for message in done:
+            if message in self._long:
+                self._long[message] -= 1
+                if not self._long[message]:
+                    del self._long[message]
+                long.append(message)
+            else:
+                near.append(message)
+        stay = []
+        if near != self._near:
+            left = Counter(near)
+            for message in self._near:
+                if left[message]:
+                    left[message] -= 1
+                else:
+                    stay.append(message)
+        self._near = stay
+        # Whoever wants more has begun all that is in hand: what is not finished by now takes long.
+        away = want > 0 and len(stay) > NEAR
+        if away:
+            self._long.update(stay)
+            self._near = []
+        if sum(map(len, stay)) > sum(map(len, done)):
+            return Settled(finished=done, failed=failed, away=away)
+        return Settled(stay=stay, finished=long, failed=failed, away=away)
 
     def wait(self) -> list[str]:
         task_id = self._membership.member.task_id
@@ -273,7 +311,9 @@ class AtLeastOnce(Delivery):
             self._membership.join(instead_of=member)
         if batch == self.batch:
             self._back = None
-            self._held -= count
+            if count > len(self._near):
+                self._near, self._long = [*self._long.elements(), *self._near], Counter()
+            del self._near[len(self._near) - count :]
 
     def leave(self, unstarted: Sequence[str]) -> None:
         if self.unsettled:
@@ -295,6 +335,5 @@ class _Claim:
 
     seq: int
     want: int
-    done: list[str]
-    failed: list[str]
-    whole: bool  # all that is held is done, so a count says it
+    turn: bool
+    settled: Settled

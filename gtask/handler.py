@@ -34,6 +34,7 @@ from gtask.report import Totals
 log = logging.getLogger(__name__)
 
 STALE = 2 * HORIZON  # seconds: what could not be started by then goes back, others may be free
+BLOCKED_FOR = 1.0  # seconds: until it is asked again whether there is nothing for hands that are not empty
 FAILURES_LOG_INTERVAL = 10.0
 
 T = TypeVar("T")
@@ -282,8 +283,8 @@ class Handler:
 
     def tend(self) -> None:
         """While messages are in hand: acknowledges what was finished when no worker comes to it because all
-        are held up or this task generates, and gives back what was not started in time. Later, too, it looks for what
-        may have come late."""
+        are held up or this task generates, gives back what was not started in time, and has a worker ask again when
+        this task gets nothing before its hands are empty. Later, too, it looks for what may have come late."""
         while True:
             self._busy.wait(self._delivery.next_look)
             gevent.sleep(HORIZON)
@@ -295,6 +296,8 @@ class Handler:
                     self._take(0)
                 if self._in_hand and self._idle:
                     self._rouse_one()
+            elif self._delivery.blocked and self._idle and now - self._settled_at > BLOCKED_FOR:
+                self._rouse_one()
             if not (self._in_hand or self._running or self._delivery.unsettled):
                 self._busy.clear()
 

@@ -1,4 +1,4 @@
-"""How many messages to take at once: as many as this process starts within 50 ms, as measured."""
+"""How much to take at once, and when to turn to suspects. Nothing here knows a clock: who asks says what time it is."""
 
 import math
 
@@ -9,7 +9,7 @@ MEMORY = 0.1  # seconds of work after which a measurement has faded
 
 
 class Pace:
-    """Measures and decides; knows no clock. A handler's first message is always taken alone."""
+    """How many messages: as many as this process starts in 50 ms, as measured. A handler's first one comes alone."""
 
     def __init__(self) -> None:
         self.idle()
@@ -29,3 +29,35 @@ class Pace:
         """How many messages to take now."""
         self._want = max(1, min(int(self._rate * HORIZON), self._want * GROWTH, LARGEST))
         return self._want
+
+
+class Turns:
+    """When a busy task turns to the suspects (reap.lua), which need a task with empty hands.
+
+    While its hands run empty it takes nothing else, so its turns are at most a fifth of its time. One in which its
+    hands did not get empty is followed by one that is twice as long.
+    """
+
+    SHORTEST = 1.0  # seconds
+    REST = 4  # times as long as the turn before it
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._not_before = 0.0
+        self._patience = self.SHORTEST
+        self._served = False
+
+    def mine(self, now: float, *, waiting: bool) -> bool:
+        """Whether it is this task's turn. `waiting`: there are suspects that wait."""
+        if self._began is None:
+            if waiting and now >= self._not_before:
+                self._began, self._served = now, False
+        elif not waiting or now - self._began >= self._patience:
+            self._not_before = now + self.REST * (now - self._began)
+            self._patience = self.SHORTEST if self._served else 2 * self._patience
+            self._began = None
+        return self._began is not None
+
+    def served(self) -> None:
+        """The task has got suspects."""
+        self._served = True

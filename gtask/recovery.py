@@ -11,14 +11,14 @@ log = logging.getLogger(__name__)
 def recover(store: Store, task_id: int) -> None:
     """Returns a dead task's messages to the queue. Raises Trouble; bears repeating.
 
-    The failure record of a message that killed its holders is written here and not by the script, because JSON
-    of any bytes is Python's business; the script takes it only when the list still holds that message.
+    The failure record of a message that has killed its holders is written here and not by the script, because JSON
+    of any bytes is Python's business; the script says when it needs one, and of which message.
     """
-    while True:
+    reaped = store.reap(task_id)
+    while reaped.poison:
         message = store.first_held(task_id)
         reason = f"killed the {DEATHS_OF_POISON} tasks that handled it"
-        moved, poisoned = store.reap(task_id, message, failure_record(message, reason, task_id))
-        if moved != -2:
-            break
-    if moved > 0 or poisoned:
-        log.warning("task %d is dead; %d of its messages are back in the queue, %d in errors", task_id, moved, poisoned)
+        reaped = store.reap(task_id, reaped.poison, failure_record(message, reason, task_id))
+    if reaped.moved or reaped.poisoned:
+        log.warning("task %d is dead; %d of its messages are back in the queue, %d in errors",
+                    task_id, reaped.moved, reaped.poisoned)  # fmt: skip

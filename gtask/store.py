@@ -8,6 +8,7 @@ Which calls may be repeated after a lost reply is said in the first comment of t
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum
 from importlib import resources
 from random import random
 from typing import Any
@@ -43,15 +44,21 @@ class Keys:
         self.resumed = prefix + "tasks:resumed"  # while it lives, nobody is called dead (beat.lua)
         self.members = prefix + "tasks:members"  # hash: taskId -> JSON of host, pid, heartbeat, nonce
         self.claims = prefix + "tasks:claims"  # hash: taskId -> its last numbered call (claim.lua)
-        self.suspects = prefix + "messages:suspects"  # hash: SHA-1 of a message -> deaths (reap.lua)
+        self.suspects = prefix + "messages:suspects"  # hash: SHA-1 of a message -> stage, own deaths (reap.lua)
+        self.apart = prefix + "messages:apart"  # list: suspects that wait for a task with empty hands (claim.lua)
         self.totals = prefix + "totals"
         self.reader = prefix + "errors:reader"  # lock of getErrors and retryErrors
         self._inflight = prefix + "inflight:"
+        self._long = prefix + "tasks:long:"
         self.channel = self.flag  # pub/sub: the flag was given up
 
     def inflight(self, task_id: int | str) -> str:
         """The list of messages in the hands of a task."""
         return f"{self._inflight}{task_id}"
+
+    def long(self, task_id: int | str) -> str:
+        """A hash: those of them that take so long that the list is better off without them (call.lua)."""
+        return f"{self._long}{task_id}"
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,37 @@ class Beat:
     last: str | None
     before: str | None  # elected: the name of the `generate` of the last term, whoever's it was
     since_push: float | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a claim tells of the messages that were handed out before."""
+
+    all: bool = False  # they are finished
+    stay: Sequence[str] | None = None  # of those in the list all are finished but these, in their order
+    finished: Sequence[str] = ()  # these are finished, with `stay`: of the long-running ones
+    failed: Sequence[str] = ()  # failure records of some of the finished
+    away: bool = False  # those of the list that are not finished take long: out of the way with them (call.lua)
+
+
+class Suspects(IntEnum):
+    """What a claim says of messages that may have killed their holders."""
+
+    NONE = 0
+    WAIT = 1  # there are some, for a task with empty hands
+    WAIT_FOR_US = 2  # this task will have some as soon as its hands are empty, and nothing else before
+    IN_HAND = 3  # this task has some, and nothing else until they are finished
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """The answer to `reap`: what happened; or the task lives; or a poison's failure record is needed first."""
+
+    moved: int = 0
+    poisoned: int = 0
+    alive: bool = False
+    poison: str = ""  # its SHA-1
+    poison_bytes: int = 0
 
 
 class Store(Connections):
@@ -233,9 +271,9 @@ class Store(Connections):
         reply = self._block("BLPOP", self.keys.messages, _plain(self._wait))
         return None if reply is None else str(reply[1])
 
-    def pop(self, want: int) -> list[str]:
-        """Up to `want` messages at once (fewer when they are large), without waiting. Not to be repeated."""
-        return list(self._run(_POP, (self.keys.messages,), want, REPLY_BYTES))
+    def pop(self, want: int, reply_bytes: int = REPLY_BYTES) -> list[str]:
+        """Up to `want` messages at once, and no more after `reply_bytes`, without waiting (pop.lua)."""
+        return list(self._run(_POP, (self.keys.messages, self.keys.apart), want, reply_bytes))
 
     def blmove(self, task_id: int) -> bool:
         """Waits up to `wait` seconds for a message and moves it to the task's in-flight list, where the
@@ -250,22 +288,32 @@ class Store(Connections):
                 commands.execute_command("CLIENT", "UNBLOCK", self._blocking_id)
 
     def claim(
-        self, member: Member, seq: int, want: int, *, whole: bool, finished: Sequence[str], failed: Sequence[str]
-    ) -> tuple[bool, list[str]]:
-        """Acknowledges and claims in one step (claim.lua): (blocked by a suspect, messages). Raises NotMember.
+        self,
+        member: Member,
+        seq: int,
+        want: int,
+        settled: Settled,
+        *,
+        reply_bytes: int = REPLY_BYTES,
+        turn: bool = False,
+    ) -> tuple[Suspects, list[str]]:
+        """Acknowledges and claims in one step (claim.lua): what it says of suspects, and messages. Raises NotMember.
 
-        `whole`: all that was handed out is finished; else `finished` says what.
+        `turn`: to suspects, which are all that is wanted now.
         """
         k = self.keys
+        what = "all" if settled.all else "some" if settled.stay is None else "near"
+        stay = settled.stay or ()
         answer = self._run(
             _CLAIM,
-            (k.messages, k.inflight(member.task_id), k.members, k.claims, k.errors, k.totals, k.suspects),
-            member.task_id, member.record, seq, want, REPLY_BYTES, int(whole), len(failed), *failed,
-            *(message.encode("utf-8", "surrogateescape") for message in finished),
+            (k.messages, k.inflight(member.task_id), k.members, k.claims, k.errors, k.totals, k.suspects, k.apart,
+             k.long(member.task_id)),
+            member.task_id, member.record, seq, want, reply_bytes, int(turn), int(settled.away), what,
+            len(settled.failed), *settled.failed, len(stay), *map(_encoded, stay), *map(_encoded, settled.finished),
         )  # fmt: skip
         if answer is None:
             raise NotMember
-        return bool(answer[0]), answer[1:]
+        return Suspects(answer[0]), answer[1:]
 
     def fail(self, member: Member, seq: int, records: Sequence[str]) -> None:
         """Stores failure records (fail.lua). Raises NotMember."""
@@ -292,9 +340,10 @@ class Store(Connections):
         """
         k = self.keys
         answer = self._run(
-            _GIVEBACK, (k.messages, k.inflight(member.task_id), k.tasks, k.members, k.claims, k.reaped),
+            _GIVEBACK,
+            (k.messages, k.inflight(member.task_id), k.tasks, k.members, k.claims, k.reaped, k.long(member.task_id)),
             member.task_id, member.record, seq, int(leave), int(astray), unstarted,
-            *(message.encode("utf-8", "surrogateescape") for message in messages),
+            *map(_encoded, messages),
         )  # fmt: skip
         if answer is None:
             raise NotMember
@@ -306,15 +355,24 @@ class Store(Connections):
         with self._asking("_commands") as commands:
             return str(commands.lindex(self.keys.inflight(task_id), 0) or "")
 
-    def reap(self, task_id: int, message: str, record: str) -> tuple[int, int]:
-        """Takes back what a dead task held (reap.lua): (moved, gone to errors), (-1, 0) alive, (-2, 0) look again."""
+    def reap(self, task_id: int, sha1: str = "", record: str = "") -> Reaped:
+        """Takes back what a dead task held (reap.lua). `record`: the failure record of the message with that SHA-1,
+        after an answer that asks for one; an empty one stores the message as it is."""
         k = self.keys
-        moved, poisoned = self._run(
+        answer = self._run(
             _REAP,
-            (k.messages, k.inflight(task_id), k.tasks, k.members, k.claims, k.errors, k.totals, k.suspects, k.reaped),
-            task_id, DEATHS_OF_POISON, message.encode("utf-8", "surrogateescape"), record,
+            (k.messages, k.inflight(task_id), k.tasks, k.members, k.claims, k.errors, k.totals, k.suspects,
+             k.reaped, k.long(task_id)),
+            task_id, DEATHS_OF_POISON, sha1, record,
         )  # fmt: skip
-        return moved, poisoned
+        match answer:
+            case [-1, _]:
+                return Reaped(alive=True)
+            case [-2, size, wanted]:
+                return Reaped(poison=wanted, poison_bytes=size)
+            case [moved, poisoned]:
+                return Reaped(moved=moved, poisoned=poisoned)
+        raise AssertionError(answer)
 
     # -- failed messages
 
@@ -362,10 +420,10 @@ class Store(Connections):
     def snapshot(self) -> dict[str, Any]:
         """What `gtask status` shows, all of one moment (status.lua); times in seconds."""
         k = self.keys
-        keys = (k.flag, k.owner, k.generator, k.tasks, k.members, k.reaped, k.totals, k.messages, k.errors)
+        keys = (k.flag, k.owner, k.generator, k.tasks, k.members, k.reaped, k.totals, k.messages, k.apart, k.errors)
         ids: list[str] = []
         while True:
-            answer = self._run(_STATUS, (*keys, *map(k.inflight, ids)), *ids)
+            answer = self._run(_STATUS, (*keys, *map(k.inflight, ids), *map(k.long, ids)), *ids)
             if len(answer) > 1:
                 break
             [ids] = answer
@@ -388,6 +446,8 @@ def _script(name: str) -> Script:
     text = (folder / f"{name}.lua").read_text()
     if name in ("beat", "push", "release"):
         text = (folder / "fence.lua").read_text() + text
+    if name in ("claim", "fail", "giveback", "reap"):
+        text = (folder / "call.lua").read_text() + text
     return Script(text)
 
 
@@ -399,6 +459,10 @@ _REAP, _READ, _SETTLE, _STATUS = _script("reap"), _script("read"), _script("sett
 _NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(
     *(script.calls for script in (_BEAT, _PUSH, _RELEASE, _POP, _CLAIM, _FAIL, _GIVEBACK, _REAP))
 ))  # fmt: skip
+
+
+def _encoded(message: str) -> bytes:
+    return message.encode("utf-8", "surrogateescape")
 
 
 def _plain(seconds: float) -> str:

@@ -1,37 +1,49 @@
 -- Promise: acknowledges exactly the finished messages (their failures go to `errors`, totals are kept) and
--- moves the next ones to this task's in-flight list, in one step; the same call again gives the same answer
--- and changes nothing; an older one gives nothing. A task that was reaped is refused, and so is one that has made calls
--- of which this Redis does not know (it went back in time). A suspect (a message that may have killed its holder) is
--- given only alone.
--- KEYS messages inflight members claims errors totals suspects
--- ARGV id member seq want bytes whole(1: all that was handed out is finished) n_failed failed... finished...(else)
--- -> {blocked 0|1, message...}, or nil: refused. Blocked: messages wait, but only for a task with empty hands.
-local messages, inflight, members, claims, errors, totals, suspects = unpack(KEYS)
+-- moves the next ones to this task's in-flight list, in one step. May be repeated: the same call again gives the same
+-- answer and changes nothing, one with fewer `bytes` puts back what does not fit into them, an older one gives nothing.
+-- A task that was reaped is refused, and so is one that has made calls of which this Redis does not know (it went back in
+-- time).
+-- A suspect (a message that was in the hands of two dead tasks, see reap.lua) is given only to a task with empty hands:
+-- alone, or with a few others while there are many. It holds up nobody: who meets it puts it aside, into the list
+-- `apart`, and goes on to the next one. Who has nothing else to do takes from there, and so does a busy task in its turn.
+-- KEYS messages inflight members claims errors totals suspects apart long
+-- ARGV id member seq want bytes turn(1: it wants suspects, and nothing else) away(1: what stays takes long, see call.lua)
+--      what(all: all that was handed out is finished; near: all that is not in `long`, but these...; some: these...)
+--      n_failed failed... n_these these... finished...(of `long`, after `near`)
+-- -> {state, message...}, or nil: refused. State 0; 1: suspects wait apart; 2: they wait until its hands are empty;
+--    3: it has suspects in its hands. In 2 and 3 it gets nothing until it has finished what it has.
+local messages, inflight, members, claims, errors, totals, suspects, apart, long = unpack(KEYS)
 local id, seq, want, bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local whole, failed = ARGV[6] == '1', tonumber(ARGV[7])
+local turn, away, what, failed = ARGV[6] == '1', ARGV[7] == '1', ARGV[8], tonumber(ARGV[9])
+local these = 10 + failed
+local asked = bytes
+local FEW = 10 -- suspects that are tried together
 
 if redis.call('HGET', members, id) ~= ARGV[2] then return false end
--- `claims` holds "seq count blocked held" of this task's last call. Elements behind the first `held` were
--- put on the list by BLMOVE and have not been handed out yet.
-local held = 0
-local last = redis.call('HGET', claims, id)
-if last then
-  local s, count, blocked, h = string.match(last, '^(%d+) (%d+) (%d) (%d+)$')
-  s, count, held = tonumber(s), tonumber(count), tonumber(h)
-  if s > seq then return {0} end
-  if s == seq then
-    local again = {tonumber(blocked)}
-    for i, m in ipairs(count > 0 and redis.call('LRANGE', inflight, held - count, held - 1) or {}) do
-      again[i + 1] = m
-    end
-    return again
+local last = last_call(claims, id)
+local held, far = last.held, last.long
+if last.seq > seq then return {0} end
+if last.seq == seq then
+  local again = {last.state}
+  for i, m in ipairs(last.count > 0 and redis.call('LRANGE', inflight, held - last.count, held - 1) or {}) do
+    if i > 1 and bytes <= 0 and asked < last.bytes then break end
+    again[i + 1] = m
+    bytes = bytes - #m
   end
-  if s < seq - 1 then return false end
+  if #again - 1 < last.count then
+    held = held - last.count + #again - 1
+    redis.call('HDEL', claims, id)
+    for i = held + 1, redis.call('LLEN', inflight) do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
+    store_call(claims, id, seq, #again - 1, last.state, held, far, asked)
+  end
+  return again
 end
+if last.known and last.seq < seq - 1 then return false end
 
 local suspected = redis.call('EXISTS', suspects) == 1
-local function is_suspect(message)
-  return redis.call('HEXISTS', suspects, redis.sha1hex(message)) == 1
+local function stage(message)
+  local known = suspected and redis.call('HGET', suspects, redis.sha1hex(message))
+  return known and tonumber(string.match(known, '^%d+')) or 0
 end
 local function clear(message)
   if suspected then redis.call('HDEL', suspects, redis.sha1hex(message)) end
@@ -42,57 +54,98 @@ if failed > 0 then redis.call('LLEN', errors) end
 -- A full Redis (maxmemory) refuses a script whose first write may take memory; this one makes room.
 redis.call('HDEL', claims, id)
 local finished = 0
-if whole and held > 0 then
-  if suspected then
-    for _, m in ipairs(redis.call('LRANGE', inflight, 0, held - 1)) do clear(m) end
+if suspected then
+  local stay = {}
+  for i = these + 1, these + tonumber(ARGV[these]) do stay[ARGV[i]] = (stay[ARGV[i]] or 0) + 1 end
+  for _, m in ipairs(what ~= 'some' and held > 0 and redis.call('LRANGE', inflight, 0, held - 1) or {}) do
+    local left = stay[m] or 0
+    if left > 0 then stay[m] = left - 1 else clear(m) end
   end
-  redis.call('LTRIM', inflight, held, -1)
-  finished = held
+  for _, m in ipairs(what == 'all' and far > 0 and redis.call('HKEYS', long) or {}) do clear(m) end
 end
-for i = 8 + failed, #ARGV do
-  finished = finished + redis.call('LREM', inflight, 1, ARGV[i])
+if what == 'all' then
+  finished, far = far, 0
+  redis.call('DEL', long)
+end
+local first = these + 1
+if what ~= 'some' then
+  redis.call('LTRIM', inflight, held, -1)
+  finished, held = finished + held, 0
+  for i = these + tonumber(ARGV[these]), first, -1 do
+    redis.call('LPUSH', inflight, ARGV[i])
+    finished, held = finished - 1, held + 1
+  end
+  first = first + held
+end
+for i = first, #ARGV do
+  if far > 0 and take_out(long, ARGV[i]) then
+    finished, far = finished + 1, far - 1
+  else
+    local removed = redis.call('LREM', inflight, 1, ARGV[i])
+    finished, held = finished + removed, held - removed
+  end
   clear(ARGV[i])
 end
 if failed > 0 then
-  for i = 8, 7 + failed, 1000 do
-    redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 7 + failed)))
+  for i = 10, 9 + failed, 1000 do
+    redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 9 + failed)))
   end
   redis.call('HINCRBY', totals, 'errors', failed)
 end
 if finished > 0 then redis.call('HINCRBY', totals, 'processed', finished) end
-held = held - finished
+if away then
+  put_away(inflight, long, held, seq)
+  held, far = 0, far + held
+end
 
--- Claim.
-local answer, blocked = {0}, 0
+-- Claim. What BLMOVE brought goes back first: whether this task may have it is decided below.
+for i = held + 1, redis.call('LLEN', inflight) do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
+local answer, state, free = {0}, 0, held + far == 0
 local function hand_out(message)
   answer[#answer + 1] = message
   bytes = bytes - #message
+  held, want = held + 1, want - 1
 end
-local waiting = redis.call('LRANGE', inflight, held, -1)
-local alone = held > 0 and suspected and is_suspect(redis.call('LINDEX', inflight, 0))
-if suspected then
-  -- What BLMOVE brought goes back first: whether this task may have it is decided below.
-  for i = 1, #waiting do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
+local function hand_out_suspects()
+  local together = FEW
+  while together > 0 and bytes > 0 do
+    local head = redis.call('LINDEX', apart, 0)
+    local alone = head and stage(head) > 2
+    if not head or (alone and together < FEW) then break end
+    redis.call('LMOVE', apart, inflight, 'LEFT', 'RIGHT')
+    hand_out(head)
+    together = alone and 0 or together - 1
+  end
+  state = 3
+end
+if last.state == 3 and not free then
+  state = 3
+elseif turn and redis.call('EXISTS', apart) == 1 then
+  state = 2
+  if free and want > 0 then hand_out_suspects() end
+elseif suspected then
   while want > 0 and bytes > 0 do
     local head = redis.call('LINDEX', messages, 0)
     if not head then break end
-    local suspect = is_suspect(head)
-    if alone or (suspect and held > 0) then blocked = 1; break end
-    redis.call('LMOVE', messages, inflight, 'LEFT', 'RIGHT')
-    hand_out(head)
-    held, want, alone = held + 1, want - 1, suspect
+    if stage(head) < 2 then
+      redis.call('LMOVE', messages, inflight, 'LEFT', 'RIGHT')
+      hand_out(head)
+    else
+      redis.call('LMOVE', messages, apart, 'LEFT', 'RIGHT')
+    end
   end
 else
-  for i = 1, #waiting do hand_out(waiting[i]) end
-  want, held = want - #waiting, held + #waiting
   while want > 0 and bytes > 0 do
     local chunk = redis.call('LPOP', messages, math.min(want, 16))
     if not chunk then break end
     redis.call('RPUSH', inflight, unpack(chunk))
     for i = 1, #chunk do hand_out(chunk[i]) end
-    want, held = want - #chunk, held + #chunk
   end
 end
-answer[1] = blocked
-redis.call('HSET', claims, id, string.format('%d %d %d %d', seq, #answer - 1, blocked, held))
+if state == 0 and redis.call('EXISTS', apart) == 1 then
+  state = 1
+  if free and want > 0 and #answer == 1 then hand_out_suspects() end
+end
+answer[1] = state
+store_call(claims, id, seq, #answer - 1, state, held, far, asked)
 return answer

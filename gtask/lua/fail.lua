@@ -3,13 +3,12 @@
 local members, claims, errors = unpack(KEYS)
 local id, seq = ARGV[1], tonumber(ARGV[3])
 if redis.call('HGET', members, id) ~= ARGV[2] then return false end
-local last = redis.call('HGET', claims, id)
-if last and tonumber(string.match(last, '^%d+')) >= seq then return 1 end
+if last_call(claims, id).seq >= seq then return 1 end
 redis.call('LLEN', errors) -- ends here where another program keeps something else in it
 -- A full Redis (maxmemory) refuses a script whose first write may take memory; the next messages make room.
 redis.call('HDEL', claims, id)
 for i = 4, #ARGV, 1000 do
   redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, #ARGV)))
 end
-redis.call('HSET', claims, id, seq .. ' 0 0 0')
+store_call(claims, id, seq, 0, 0, 0, 0, 0)
 return 1

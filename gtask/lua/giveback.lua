@@ -1,23 +1,24 @@
 -- Promise: messages that were taken but not started return to the head of `messages` in their old order, once;
 -- a task that leaves takes its membership with it, and whatever it still holds (at-least-once) goes back too.
 -- A BLMOVE of a task that leaves may be served later: where it says so, its list is watched like a dead one's (reap.lua).
--- KEYS messages inflight tasks members claims reaped
+-- May be repeated; but after a `leave` the answer is that of a stranger.
+-- KEYS messages inflight tasks members claims reaped long
 -- ARGV id member seq leave(0|1) astray(0|1) count(unstarted at the tail of the list) message...(at-most-once)
 -- -> 1, or nil: not a member (reaped, or has left already), or this Redis does not know of its last calls
-local messages, inflight, tasks, members, claims, reaped = unpack(KEYS)
+local messages, inflight, tasks, members, claims, reaped, long = unpack(KEYS)
 local id, seq, leave, count = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[6])
 if redis.call('HGET', members, id) ~= ARGV[2] then return false end
-local last, held = redis.call('HGET', claims, id), 0
-if last then
-  local s, h = string.match(last, '^(%d+) %d+ %d (%d+)$')
-  if tonumber(s) >= seq then return 1 end
-  held = tonumber(h)
-  if tonumber(s) < seq - 1 and not leave then return false end
-end
-if count > held then return false end
+local last = last_call(claims, id)
+local held, far = last.held, last.long
+if last.known and last.seq >= seq then return 1 end
+if last.known and last.seq < seq - 1 and not leave then return false end
+if count > held + far then return false end
 -- A full Redis (maxmemory) refuses a script whose first write may take memory; what follows takes none.
 redis.call('HDEL', claims, id)
 for i = #ARGV, 7, -1 do redis.call('LPUSH', messages, ARGV[i]) end
+if leave or count > held then
+  held, far = held + put_back(inflight, long), 0
+end
 local back = redis.call('LLEN', inflight)
 if not leave then back = back - held + count end
 for i = 1, back do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
@@ -26,10 +27,10 @@ if leave then
   redis.call('HDEL', members, id)
   if ARGV[5] == '1' then
     local now = redis.call('TIME')[1]
-    redis.call('HSET', claims, id, string.format('0 %d 0 0', now))
+    store_call(claims, id, 0, math.floor(now), 0, 0, 0, 0)
     redis.call('ZADD', reaped, now + cjson.decode(ARGV[2]).wait, id)
   end
 else
-  redis.call('HSET', claims, id, string.format('%d 0 0 %d', seq, held - count))
+  store_call(claims, id, seq, 0, last.state, held - count, far, 0)
 end
 return 1

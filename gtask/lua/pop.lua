@@ -1,14 +1,19 @@
 -- Promise: takes up to `want` messages, and stops after about `bytes` of them, so that a list of huge
--- messages does not come in one reply. (At-most-once: what this returns is out of Redis.)
--- KEYS messages ; ARGV want bytes -> {message...}
+-- messages does not come in one reply; where no more wait, those that at-least-once tasks have put aside (claim.lua).
+-- May not be repeated as a call whose answer was lost: what this returns is out of Redis (at-most-once), so a second call
+-- takes other messages, and those of the lost reply are gone. Its caller asks for less then.
+-- KEYS messages apart ; ARGV want bytes -> {message...}
 local want, bytes, got = tonumber(ARGV[1]), tonumber(ARGV[2]), {}
-while want > 0 and bytes > 0 do
-  local chunk = redis.call('LPOP', KEYS[1], math.min(want, 16))
-  if not chunk then break end
-  for i = 1, #chunk do
-    got[#got + 1] = chunk[i]
-    bytes = bytes - #chunk[i]
+for _, list in ipairs(KEYS) do
+  local step = 1
+  while want > 0 and bytes > 0 do
+    local chunk = redis.call('LPOP', list, math.min(want, step))
+    if not chunk then break end
+    for i = 1, #chunk do
+      got[#got + 1] = chunk[i]
+      bytes = bytes - #chunk[i]
+    end
+    want, step = want - #chunk, math.min(2 * step, 16)
   end
-  want = want - #chunk
 end
 return got

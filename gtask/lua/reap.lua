@@ -1,14 +1,19 @@
 -- Promise: what a dead task (silent for 5 of its heartbeats) held goes back to the head of `messages` in its
--- old order, exactly once, however many try. A message that was alone in the hands of its killer's victims for
--- the `limit`-th time goes to `errors`; one of several becomes a suspect and is from then on delivered alone,
--- so that only the culprit is ever blamed. What was on the list but not handed out is blamed for nothing.
+-- old order, exactly once, however many try. May be repeated.
+-- A death says little about the messages that the task held, for nearly all tasks die of something else. So those of a
+-- first death (stage 1) are given out like any others. One that was in the hands of a second dead task becomes a suspect:
+-- claim.lua tries a few of them together (stage 2), and each alone when that few have killed a task, or when no more are
+-- left (stage 3). Only a death with nothing else in the task's hands is its own; after `limit` of these it goes to
+-- `errors`. So no neighbour is ever blamed. What was on the list but not handed out is under no suspicion at all.
 -- A BLMOVE of the task that was on its way brings its message back too, however late (up to an hour): the id moves from
 -- `tasks` to `reaped`, its score there is the time of the next look, and each is twice as late as the one before.
--- KEYS messages inflight tasks members claims errors totals suspects reaped
--- ARGV id limit message record (the single message that the list held when the caller looked, and its failure record)
--- -> {moved, poisoned}, {-1, 0}: alive, {-2, 0}: look again
-local messages, inflight, tasks, members, claims, errors, totals, suspects, reaped = unpack(KEYS)
-local id, limit, message, record = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+-- KEYS messages inflight tasks members claims errors totals suspects reaped long
+-- ARGV id limit hash record (the failure record of the message with this SHA-1, which the caller was asked for; an empty
+--      record: the message as it is)
+-- -> {moved, poisoned}, {-1, 0}: alive, {-2, bytes, hash}: the first of its list, of this size, needs a record
+local messages, inflight, tasks, members, claims, errors, totals, suspects, reaped, long = unpack(KEYS)
+local id, limit, prepared, record = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local FEW = 10 -- as in claim.lua
 local member = redis.call('HGET', members, id)
 local settings = member and cjson.decode(member)
 local beat = redis.call('ZSCORE', tasks, id)
@@ -16,44 +21,54 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 if member and (not beat or now - beat < 5 * settings.heartbeat) then return {-1, 0} end
 
+local last = last_call(claims, id)
+if last.long > 0 then
+  -- A full Redis (maxmemory) refuses a script whose first write may take memory; here and below it is one that does not.
+  redis.call('HDEL', claims, id)
+  last.held = last.held + put_back(inflight, long)
+  store_call(claims, id, last.seq, 0, last.state, last.held, 0, 0)
+end
 local length = redis.call('LLEN', inflight)
-local last = redis.call('HGET', claims, id)
-local held = math.min(length, last and tonumber(string.match(last, '(%d+)$')) or 0)
-local moved, poisoned = 0, 0
-local function back()
-  redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT')
-  moved = moved + 1
+local held = math.min(length, last.held)
+
+-- What is known of each held message: its stage and the deaths of its own.
+local known, suspected = {}, 0
+for i = 1, held do
+  local hash = redis.sha1hex(redis.call('LINDEX', inflight, i - 1))
+  local stage, own = string.match(redis.call('HGET', suspects, hash) or '0 0', '^(%d+) (%d+)$')
+  known[hash] = {stage = tonumber(stage), own = tonumber(own)}
+  if known[hash].stage > 0 then suspected = suspected + 1 end
 end
+local poisoned = 0
 if held == 1 then
-  if redis.call('LINDEX', inflight, 0) ~= message then return {-2, 0} end
-end
--- A full Redis (maxmemory) refuses a script whose first write may take memory; this one takes next to none.
-redis.call('HDEL', members, id)
-for i = held + 1, length do back() end
-if held == 1 then
-  local hash = redis.sha1hex(message)
-  if redis.call('HINCRBY', suspects, hash, 1) >= limit then
-    redis.call('HDEL', suspects, hash)
-    redis.call('RPUSH', errors, record)
-    redis.call('HINCRBY', totals, 'processed', 1)
-    redis.call('HINCRBY', totals, 'errors', 1)
+  local hash, message = next(known)
+  message.own = message.own + 1
+  if message.own >= limit then
+    if prepared ~= hash then return {-2, #redis.call('LINDEX', inflight, 0), hash} end
     poisoned = 1
-  else
-    back()
   end
-else
-  for i = 1, held do
-    redis.call('HSETNX', suspects, redis.sha1hex(redis.call('LINDEX', inflight, -1)), 1)
-    back()
-  end
+end
+
+redis.call('HDEL', members, id)
+for i = 1, length - poisoned do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
+for hash, message in pairs(known) do
+  local stage = message.stage == 0 and 1 or (suspected > FEW and 2 or 3)
+  redis.call('HSET', suspects, hash, string.format('%d %d', stage, message.own))
+  if poisoned == 1 then redis.call('HDEL', suspects, hash) end
+end
+if poisoned == 1 then
+  redis.call('RPUSH', errors, record ~= '' and record or redis.call('LINDEX', inflight, 0))
+  redis.call('HINCRBY', totals, 'processed', 1)
+  redis.call('HINCRBY', totals, 'errors', 1)
 end
 redis.call('DEL', inflight)
+local moved = length - poisoned
 if moved > 0 then redis.call('HINCRBY', totals, 'redelivered', moved) end
 if redis.call('EXISTS', suspects) == 1 then redis.call('EXPIRE', suspects, 86400) end
-local since = not member and last and tonumber(string.match(last, '^0 (%d+) 0 0$'))
+local since = not member and last.known and last.seq == 0 and last.count
 redis.call('ZREM', tasks, id)
 if member then
-  redis.call('HSET', claims, id, string.format('0 %d 0 0', now))
+  store_call(claims, id, 0, math.floor(now), 0, 0, 0, 0)
   redis.call('ZADD', reaped, now + settings.wait, id)
 elseif since and now - since < 3600 then
   local look = redis.call('ZSCORE', reaped, id)

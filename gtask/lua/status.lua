@@ -1,10 +1,10 @@
 -- Promise: one look at everything, at one moment. It only reads, so a full Redis does not refuse it, and a repeat is
--- another look. The in-flight lists must be declared among the keys, so the caller names the tasks that it knows; where
+-- another look. What tasks hold must be declared among the keys, so the caller names the tasks that it knows; where
 -- these are not the tasks of this moment, the answer says only who they are, and the caller asks again.
--- KEYS flag owner generator tasks members reaped totals messages errors inflight... ; ARGV id... (of each in-flight list)
+-- KEYS flag owner generator tasks members reaped totals messages apart errors inflight... long... ; ARGV id... (of each)
 -- -> {{id...}}, or {{id...}, seconds, microseconds, owner, flag's ms, owner's ms, {generator's fields and values},
---    {task, beat...}, {member, record...}, {total, number...}, waiting, errors, {length of each in-flight list}}
-local flag, owner, generator, tasks, members, reaped, totals, messages, errors = unpack(KEYS, 1, 9)
+--    {task, beat...}, {member, record...}, {total, number...}, waiting, errors, {how many messages each holds}}
+local flag, owner, generator, tasks, members, reaped, totals, messages, apart, errors = unpack(KEYS, 1, 10)
 
 local beats, records, ids, known = redis.call('ZRANGE', tasks, 0, -1, 'WITHSCORES'), redis.call('HGETALL', members), {}, {}
 local late = redis.call('ZRANGE', reaped, 0, -1, 'WITHSCORES') -- dead, but their lists are watched (reap.lua)
@@ -27,7 +27,13 @@ for _, field in ipairs(redis.call('HKEYS', generator)) do
   end
 end
 local held = {}
-for i = 10, #KEYS do held[i - 9] = redis.call('LLEN', KEYS[i]) end
+for i = 1, #ids do
+  held[i] = redis.call('LLEN', KEYS[10 + i])
+  for _, places in ipairs(redis.call('HVALS', KEYS[10 + #ids + i])) do -- of equal messages there are several (call.lua)
+    held[i] = held[i] + select(2, string.gsub(places, '%d+', ''))
+  end
+end
 local time = redis.call('TIME')
 return {ids, time[1], time[2], redis.call('GET', owner), redis.call('PTTL', flag), redis.call('PTTL', owner), fields,
-        beats, records, redis.call('HGETALL', totals), redis.call('LLEN', messages), redis.call('LLEN', errors), held}
+        beats, records, redis.call('HGETALL', totals), redis.call('LLEN', messages) + redis.call('LLEN', apart), redis.call('LLEN', errors),
+        held}

@@ -9,7 +9,7 @@ import pytest
 from gtask import store as scripts
 from gtask.connections import Script
 from gtask.exceptions import NotMember, OthersKeys, Trouble
-from gtask.store import Beat, Member, Store
+from gtask.store import Beat, Member, Reaped, Settled, Store
 from tests.servers import Server
 from tests.tasks import wait_until
 
@@ -105,7 +105,7 @@ def test_every_key_of_a_namespace_carries_it(redis, fleet, namespace) -> None:
     task.push(0, b"m", b"n")
     assert task.store.pop(1) == ["m"]
     task.store.fail(task.member, 1, ["record"])
-    task.store.claim(task.member, 2, 1, whole=False, finished=[], failed=[])
+    task.store.claim(task.member, 2, 1, Settled())
     assert task.store.lock_errors("token", 5)
     assert task.store.entries(0, 9) == ["record"]
     keys = redis.keys("*")
@@ -530,7 +530,7 @@ def test_a_number_that_another_task_has_or_had_is_given_to_nobody_else(redis, fl
         with pytest.raises(NotMember):
             task.store.beat(Member(task.member.task_id, record), join=True)
     redis.zadd("tasks", {dead.member.task_id: 1})
-    assert task.store.reap(dead.member.task_id, "", "") == (0, 0)
+    assert task.store.reap(dead.member.task_id) == Reaped()
     for record in ("{}", dead.member.record):
         with pytest.raises(NotMember):
             task.store.beat(Member(dead.member.task_id, record), join=True)

@@ -1,8 +1,8 @@
 """Hypothesis drives all scripts on a real server, in any order that a bad network and dying tasks can cause.
 
-After every step each message that was ever pushed is in exactly one place: waiting, in one in-flight list, in `errors`,
-acknowledged by who finished it, or taken by another program. Time does not pass here: T is an hour, and a task dies
-when its last heartbeat is made old.
+After every step each message that was ever pushed is in exactly one place: waiting, put aside as a suspect, in the
+hands of one task, in `errors`, acknowledged by who finished it, or taken by another program. Time does not pass here:
+T is an hour, and a task dies when its last heartbeat is made old.
 """
 
 import json
@@ -21,13 +21,14 @@ from gtask.errors import retry_errors
 from gtask.exceptions import NotMember
 from gtask.handler import failure_record
 from gtask.recovery import recover
-from gtask.store import DEATHS_OF_POISON, Member, Store
+from gtask.store import DEATHS_OF_POISON, Member, Settled, Store, Suspects
 from tests.servers import Server
 
 HOUR = 3600
 LOOKING = {"decode_responses": True, "encoding_errors": "surrogateescape"}
 
-EXAMPLES = 80
+FEW = 10  # suspects that are tried together
+EXAMPLES = 60
 STEPS = 60
 
 
@@ -40,9 +41,11 @@ class Sim:
     term: int = 0
     generated: int = 0
     hand: list[str] = field(default_factory=list)  # handed out, oldest first
+    suspects: bool = False  # what is in hand is under suspicion, and nothing else may be
     finished: list[int] = field(default_factory=list)  # indexes into `hand`
     failed: list[int] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)  # popped: out of Redis
+    bytes: int = 1 << 20  # how large a reply it asks for
     reaped: bool = False
     calls: list[Callable[[], object]] = field(default_factory=list)  # numbered ones, as they were made
     push: Callable[[], object] | None = None
@@ -51,9 +54,10 @@ class Sim:
 WEIGHTS = {
     "a_task_joins": 2, "beats": 4, "the_flag_is_released": 1, "the_flag_expires_or_another_program_sets_it": 1,
     "pushes": 4, "a_push_comes_again": 1, "another_program_pushes": 2, "another_program_pops": 1,
-    "blmove_brings_one": 3, "finishes": 10, "claims": 16, "gives_back": 3, "leaves": 1, "a_call_comes_again": 4,
+    "blmove_brings_one": 3, "finishes": 10, "claims": 16,
+    "a_claim_is_made_again_for_less": 3, "gives_back": 3, "leaves": 1, "a_call_comes_again": 4,
     "an_old_call_arrives": 2, "pops": 2, "finishes_what_it_popped": 2, "dies_and_is_reaped": 5,
-    "takes_one_and_dies_of_it": 6, "a_living_task_cannot_be_reaped": 1,
+    "one_kills_two_tasks": 6, "many_kill_two_tasks": 3, "a_living_task_cannot_be_reaped": 1,
     "a_reaped_task_learns_it_and_takes_a_new_id": 2,
     "failed_messages_are_retried": 1, "entries_are_settled_and_the_call_comes_again": 2,
 }  # fmt: skip
@@ -77,7 +81,9 @@ class Scripts(RuleBasedStateMachine):
         self.gone: Counter[str] = Counter()  # acknowledged, or taken out by others, or printed by getErrors
         self.generated = self.foreign = self.taken = self.retried = 0
         self.processed = self.failures = self.redelivered = 0
-        self.deaths: Counter[str] = Counter()  # of holders of a message since it was last finished
+        # Of messages that were in the hands of a dead task and were not finished since:
+        self.stage: dict[str, int] = {}
+        self.own: Counter[str] = Counter()  # deaths with nothing else in hand
 
     def teardown(self) -> None:
         try:
@@ -91,8 +97,19 @@ class Scripts(RuleBasedStateMachine):
     def messages(self) -> list[str]:
         return self.redis.lrange("messages", 0, -1)
 
+    def apart(self) -> list[str]:
+        return self.redis.lrange("messages:apart", 0, -1)
+
     def inflight(self, sim: Sim) -> list[str]:
-        return self.redis.lrange(self.k.inflight(sim.member.task_id), 0, -1)
+        """What is in the hands of a task, oldest first, and then what BLMOVE brought."""
+        return self.held(sim.member.task_id)
+
+    def held(self, task_id: int | str) -> list[str]:
+        return self.long(task_id) + self.redis.lrange(self.k.inflight(task_id), 0, -1)
+
+    def long(self, task_id: int | str) -> list[str]:
+        places = self.redis.hgetall(self.k.long(task_id)).items()
+        return [message for _, message in sorted((int(n), message) for message, all in places for n in all.split())]
 
     def errors(self) -> list[str]:
         return self.redis.lrange("errors", 0, -1)
@@ -232,58 +249,113 @@ class Scripts(RuleBasedStateMachine):
                     sim.failed.append(i)
 
     def claims(self, number: int, want: int, coin: bool) -> None:
-        if (sim := self.pick(number, lambda sim: not sim.loose and (coin or not sim.reaped))) is None:
-            return
+        if sim := self.pick(number, lambda sim: not sim.loose and (coin or not sim.reaped)):
+            self.claim(sim, number, want)
+
+    def claim(self, sim: Sim, number: int, want: int) -> None:
         sim.seq += 1
         seq, whole = sim.seq, len(sim.finished) == len(sim.hand)
         done = [sim.hand[i] for i in sim.finished]
         records = [failure_record(sim.hand[i], f"reason {next(self.number)}", sim.member.task_id) for i in sim.failed]
 
-        def call() -> tuple[bool, list[str]]:
-            finished = [] if whole else done
-            return self.store.claim(sim.member, seq, want, whole=whole, finished=finished, failed=records)
+        turn, away = number % 4 == 0, want > 0 and number % 8 < 3
+        long = len(self.long(sim.member.task_id))
+        if whole:
+            settled = Settled(all=True, failed=records, away=away)
+        elif number % 3:
+            settled = Settled(finished=done, failed=records, away=away)
+        else:
+            finished = [sim.hand[i] for i in sim.finished if i < long]
+            stay = [m for i, m in enumerate(sim.hand) if i >= long and i not in sim.finished]
+            settled = Settled(stay=stay, finished=finished, failed=records, away=away)
+
+        def call() -> tuple[Suspects, list[str]]:
+            return self.store.claim(sim.member, seq, want, settled, turn=turn, reply_bytes=sim.bytes)
 
         sim.calls.append(call)
         if sim.reaped:
             self.refused(call)
             return
-        waiting, held, errors = self.messages(), self.inflight(sim), self.errors()
-        suspects = self.redis.exists("messages:suspects")
-        was_suspect = set(filter(self.is_suspect, sim.hand + waiting + held)) - set(done)
-        blocked, got = call()
-        if got:
-            self.seen("given a suspect" if was_suspect.intersection(got) else "given messages")
-        if blocked:
-            self.seen("blocked")
+        sim.bytes = 1 << 20
+        waiting, apart, held, errors = self.messages(), self.apart(), self.inflight(sim), self.errors()
+        says, got = call()
         if done:
             self.seen("all acknowledged" if whole else "some acknowledged")
-
         kept = [m for i, m in enumerate(sim.hand) if i not in sim.finished]
-        arrived = held[len(sim.hand) :]
+        for message in done:
+            self.stage.pop(message, None)
+            del self.own[message]
+        queue = held[len(sim.hand) :] + waiting
         assert Counter(held[: len(sim.hand)]) == Counter(sim.hand)
-        assert got + self.messages() == arrived + waiting, "first in, first out"
         assert Counter(self.inflight(sim)[: len(kept)]) == Counter(kept)
         assert self.inflight(sim)[len(kept) :] == got
         assert self.errors() == errors + records
-        if not suspects:
-            assert not blocked and len(got) == max(min(want, len(arrived + waiting)), len(arrived))
-        elif want and not kept and arrived + waiting:
-            assert got, "who has empty hands gets what waits"
-        if any(m in was_suspect for m in got):
-            assert len(got) == 1 and not kept, "a suspect is alone"
-        if blocked:
-            assert kept or got
+        self.what_was_given(sim, queue, apart, kept, want, turn, got, says)
+        if self.redis.exists(self.k.long(sim.member.task_id)):
+            self.seen("long-running ones are out of the way")
         self.gone.update(done)
         self.gone.subtract([sim.hand[i] for i in sim.failed])  # these are in errors
         self.processed += len(done)
         self.failures += len(records)
-        for message in done:
-            del self.deaths[message]
         sim.hand = [*self.inflight(sim)]
         sim.finished, sim.failed = [], []
 
+    def what_was_given(
+        self, sim: Sim, queue: list[str], apart: list[str], kept: list[str], want: int, turn: bool,
+        got: list[str], says: Suspects,
+    ) -> None:  # fmt: skip
+        """Suspects only into empty hands; everything else to whoever asks, in the queue's order."""
+        only_suspects = says is Suspects.IN_HAND and bool(got)
+        suspects_before = sim.suspects and bool(kept)
+        sim.suspects = only_suspects or suspects_before
+        if only_suspects:
+            self.seen("given suspects" if len(got) > 1 else "given a suspect")
+            assert not kept and len(got) <= FEW
+            assert len(got) == 1 or all(self.stage.get(m, 0) < 3 for m in got), "alone"
+            met = [] if turn and apart else queue
+            assert all(self.is_suspect(m) for m in met), "only who has nothing else to do, or whose turn it is"
+            assert got + self.apart() == apart + met
+            assert self.messages() == queue[len(met) :]
+        else:
+            put_aside = self.apart()[len(apart) :]
+            if put_aside:
+                self.seen("put aside")
+            met = queue[: len(got) + len(put_aside)]
+            assert got == [m for m in met if not self.is_suspect(m)]
+            assert put_aside == [m for m in met if self.is_suspect(m)]
+            assert met + self.messages() == queue, "first in, first out"
+            if suspects_before:
+                assert not got and says is Suspects.IN_HAND
+            elif turn and apart:
+                assert not got and says is Suspects.WAIT_FOR_US
+            else:
+                assert len(got) == min(want, sum(not self.is_suspect(m) for m in queue)), "suspects hold up nobody"
+        if got:
+            self.seen("given messages")
+        if want and not kept and queue + apart:
+            assert got, "who has empty hands gets what waits"
+
     def is_suspect(self, message: str) -> bool:
-        return self.deaths[message] > 0
+        return self.stage.get(message, 0) >= 2
+
+    def a_claim_is_made_again_for_less(self, number: int, size: int, coin: bool) -> None:
+        """Its reply was too large, or lost for another reason: what does not fit any more goes back."""
+        if (sim := self.pick(number, lambda sim: not sim.reaped and not sim.loose and not sim.finished)) is None:
+            return
+        kept = list(sim.hand)
+        self.claim(sim, number, size)
+        waiting, last = self.messages(), sim.calls[-1]
+        sim.bytes = 1 + size
+        _, got = last()
+        given = sim.hand[len(kept) :]
+        assert got == given[: len(got)] and (got or not given)
+        assert len(got) == len(given) or sum(map(len, got)) >= sim.bytes
+        assert self.inflight(sim) == kept + got
+        assert self.messages() == given[len(got) :] + waiting
+        if len(got) < len(given):
+            self.seen("given less")
+        sim.hand = kept + got
+        self.changes_nothing(last)
 
     def gives_back(self, number: int, tail: int, coin: bool) -> None:
         if (sim := self.pick(number)) is None:
@@ -335,8 +407,9 @@ class Scripts(RuleBasedStateMachine):
     def pops(self, number: int, want: int, coin: bool) -> None:
         if sim := self.pick(number, lambda sim: not sim.hand):  # a task has one way of delivery at a time
             waiting = self.messages()
+            apart = self.apart()
             got = self.store.pop(want)
-            assert got == waiting[:want] and self.messages() == waiting[want:]
+            assert got == (waiting + apart)[:want] and self.messages() + self.apart() == (waiting + apart)[want:]
             sim.loose += got
             self.taken += len(got)
 
@@ -370,12 +443,17 @@ class Scripts(RuleBasedStateMachine):
         self.redis.zadd("tasks", {sim.member.task_id: 1}, xx=True)
 
     def dies_and_is_reaped(self, number: int, size: int, leaving_a_corpse: bool) -> None:
-        if (sim := self.pick(number, lambda sim: not sim.reaped)) is None:
-            return
+        if sim := self.pick(number, lambda sim: not sim.reaped):
+            self.die(sim, leaving_a_corpse)
+
+    def die(self, sim: Sim, leaving_a_corpse: bool) -> None:
         self.grow_old(sim)
         waiting, held, errors, hand = self.messages(), self.inflight(sim), self.errors(), sim.hand
-        self.deaths.update(set(hand))
-        poisoned = len(hand) == 1 and self.deaths[hand[0]] >= DEATHS_OF_POISON
+        suspected = sum(message in self.stage for message in hand)
+        for message in set(hand):
+            self.stage[message] = 1 if message not in self.stage else 2 if suspected > FEW else 3
+            self.own[message] += len(hand) == 1
+        poisoned = len(hand) == 1 and self.own[hand[0]] >= DEATHS_OF_POISON
         recover(self.store, sim.member.task_id)
         self.seen("poisoned" if poisoned else f"reaped with {min(len(hand), 2)} in hand")
         if poisoned:
@@ -383,13 +461,10 @@ class Scripts(RuleBasedStateMachine):
             assert [failure_message(entry) for entry in self.errors()[len(errors) :]] == hand
             self.processed += 1
             self.failures += 1
-            del self.deaths[hand[0]]
+            del self.stage[hand[0]], self.own[hand[0]]
         else:
             assert self.messages() == held + waiting, "the old order"
             assert self.errors() == errors
-            for message in hand:  # one of several is counted once, until it is delivered alone
-                if len(hand) > 1 and self.deaths[message] > 1:
-                    self.deaths[message] = max(1, self.deaths[message] - 1)
         assert self.inflight(sim) == []
         assert self.redis.zscore("tasks", sim.member.task_id) is None
         assert self.redis.zscore("tasks:reaped", sim.member.task_id), "its list is looked at again"
@@ -400,14 +475,27 @@ class Scripts(RuleBasedStateMachine):
             self.gone.update(sim.loose)  # at-most-once: lost with the process
             self.sims.remove(sim)
 
-    def takes_one_and_dies_of_it(self, number: int, size: int, coin: bool) -> None:
-        if self.pick(number, lambda sim: not sim.reaped) and not any(sim.loose for sim in self.sims):
-            self.claims(number, 1, False)
-            self.dies_and_is_reaped(number, size, coin)
+    def one_kills_two_tasks(self, number: int, size: int, coin: bool) -> None:
+        for _ in range(2):
+            if sim := self.pick(number, lambda sim: not sim.reaped and not sim.loose and not sim.hand):
+                self.claim(sim, number, 1)
+                self.die(sim, leaving_a_corpse=coin)
+
+    def many_kill_two_tasks(self, number: int, size: int, coin: bool) -> None:
+        """Two tasks die with the same messages in their hands; others are still there and have something in theirs."""
+        while len([sim for sim in self.sims if not sim.reaped]) < 4 and len(self.sims) < 5:
+            self.a_task_joins()
+        self.another_program_pushes(number, 12, coin)
+        for _ in range(2):
+            if (sim := self.pick(number, lambda sim: not sim.reaped and not sim.loose)) is None:
+                return
+            for want in (10, 1 + size):
+                self.claim(sim, number | 1, want)
+            self.die(sim, leaving_a_corpse=True)
 
     def a_living_task_cannot_be_reaped(self, number: int, size: int, coin: bool) -> None:
         if sim := self.pick(number, lambda sim: not sim.reaped):
-            assert self.changes_nothing(lambda: self.store.reap(sim.member.task_id, "", ""))[0] == -1
+            assert self.changes_nothing(lambda: self.store.reap(sim.member.task_id)).alive
 
     def a_reaped_task_learns_it_and_takes_a_new_id(self, number: int, size: int, coin: bool) -> None:
         if sim := self.pick(number, lambda sim: sim.reaped):
@@ -459,10 +547,11 @@ class Scripts(RuleBasedStateMachine):
 
     @invariant()
     def each_message_is_in_exactly_one_place(self) -> None:
-        places = Counter(self.messages())
+        places = Counter(self.messages() + self.apart())
         in_flight = 0
-        for key in self.redis.keys("inflight:*"):
-            held = self.redis.lrange(key, 0, -1)
+        keys = self.redis.keys("inflight:*") + self.redis.keys("tasks:long:*")
+        for task_id in {key.rpartition(":")[2] for key in keys}:
+            held = self.held(task_id)
             places.update(held)
             in_flight += len(held)
         places.update(map(failure_message, self.errors()))
@@ -476,7 +565,7 @@ class Scripts(RuleBasedStateMachine):
         assert totals.get("redelivered", 0) == self.redelivered
         assert totals.get("retried", 0) == self.retried
         assert int(self.redis.hget("generator", "generated") or 0) == self.generated
-        waiting = self.redis.llen("messages")
+        waiting = self.redis.llen("messages") + self.redis.llen("messages:apart")
         assert self.generated + self.foreign + self.retried == waiting + in_flight + self.processed + self.taken
 
     def everything_can_be_finished(self) -> None:
@@ -491,11 +580,11 @@ class Scripts(RuleBasedStateMachine):
         self.redis.delete("tasks:resumed")  # the time in which nobody is called dead is over
         for task_id in self.store.beat(last).dead:
             recover(self.store, task_id)
-        assert self.redis.keys("inflight:*") == [], "nobody will ever take these back"
+        assert self.redis.keys("inflight:*") == self.redis.keys("tasks:long:*") == [], "nobody will take these back"
         seq = 1
-        while self.store.claim(last, seq, 40, whole=True, finished=[], failed=[])[1]:
+        while self.store.claim(last, seq, 40, Settled(all=True))[1]:
             seq += 1
-        assert self.redis.keys("inflight:*") == self.redis.keys("messages") == []
+        assert self.redis.keys("inflight:*") == self.messages() == self.apart() == []
 
 
 def failure_message(entry: str) -> str:
@@ -517,6 +606,7 @@ def test_each_message_is_in_exactly_one_place_whatever_the_order_of_calls(runnin
         ),
     )
     print(dict(events))
-    for event in ("given messages", "given a suspect", "blocked", "some acknowledged", "BLMOVE came",
+    for event in ("given messages", "given a suspect", "given suspects", "put aside", "given less",
+                  "some acknowledged", "long-running ones are out of the way", "BLMOVE came",
                   "BLMOVE came after the reaper", "reaped with 0 in hand", "reaped with 1 in hand"):  # fmt: skip
         assert events[event], f"the run never had: {event}"

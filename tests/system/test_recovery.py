@@ -1,6 +1,5 @@
 """What dead, paused and busy tasks had in their hands (at-least-once delivery): real processes."""
 
-import json
 import signal
 import statistics
 import time
@@ -192,23 +191,6 @@ def test_a_handler_that_computes_for_10T_stays_a_member_and_nothing_is_run_twice
     assert set(jobs.times("begins").values()) == {1}
     assert len(busy.reports("createdTaskId")) == 1
     assert redis.hget("totals", "redelivered") is None
-
-
-@pytest.mark.parametrize("concurrency", [1, 10])
-def test_a_message_that_kills_its_process_is_delivered_three_times_at_most(redis, jobs: Jobs, concurrency: int) -> None:
-    jobs.generator()
-    innocent = [f"short:{n}" for n in range(12)]
-    redis.rpush("messages", *innocent[:8], "poison", *innocent[8:])
-    for _ in range(4):
-        jobs.start("--concurrency", str(concurrency))
-    wait_until(lambda: redis.llen("errors") and processed(redis) == 13, "the end of the poison", timeout=60)
-    record = json.loads(redis.lindex("errors", 0))
-    assert record["message"] == "poison"
-    assert record["error"] == "killed the 3 tasks that handled it"
-    assert redis.llen("errors") == 1, "nobody else is blamed"
-    assert jobs.times("begins")["poison"] == 3
-    assert set(innocent) <= set(jobs.times("handled"))
-    assert redis.keys("inflight:*") == redis.keys("messages") == []
 
 
 def test_a_slow_message_holds_up_neither_its_neighbours_nor_their_acknowledgement(redis, jobs: Jobs) -> None:

@@ -331,7 +331,9 @@ def test_a_handler_of_a_signal_does_not_take_the_end_from_gtask(server, redis, s
 
 
 def test_a_signal_while_the_module_is_imported_ends_the_task(server, start, tmp_path) -> None:
-    (tmp_path / "job.py").write_text("import pathlib, time\npathlib.Path('begun').touch()\nwhile True: time.sleep(0.01)\n")
+    (tmp_path / "job.py").write_text(
+        "import pathlib, time\npathlib.Path('begun').touch()\nwhile True: time.sleep(0.01)\n"
+    )
     task = start("--handle", "job:handle")
     wait_until((tmp_path / "begun").exists)
     task.send(signal.SIGINT)
