@@ -41,6 +41,10 @@ LONGEST_ERROR = 400  # characters
 
 T = TypeVar("T")
 
+# Generators that catch even GeneratorExit and yield again. To let one go would run its code once more, wherever Python
+# does that; held here it never runs again.
+_UNENDING: list[object] = []
+
 
 @dataclass(frozen=True)
 class End:
@@ -92,14 +96,15 @@ class Generator:
         self._grace = max(grace, 0.5)  # with no grace at all generate could not even be told
         self._expired = expired
         self._drawn: deque[bytes] = deque()
-        self._drawn_bytes = 0
         self._in_flight = 0  # messages on their way to Redis
-        self._allowance: float = 0  # messages that may still be drawn
+        self._free: float = 0  # messages that the backlog may still take, those in `_drawn` included
+        self._most: float = 0  # messages that may be in `_drawn`; 0: nothing may be drawn now
         self._messages: Iterator[str | bytes] | None = None
         self._work = Event()  # for the pushing greenlet: something was drawn, or drawing has ended
         self._room = Event()  # for the drawing one: it may go on
-        self._in_generate = False  # the user's code runs, or waits: it may be interrupted
+        self._at_home = True  # the drawing greenlet waits here, or closes generate: it is not to be interrupted
         self._halt = Event()  # the term is over, for whatever reason
+        self._over = False  # the same
         self._drawing = True
         self._deposed = False
         self._refused = False
@@ -128,14 +133,16 @@ class Generator:
 
     def stop(self) -> None:
         """The graceful end: what was drawn is still pushed."""
-        self._over()
+        self._end()
 
     def abandon(self) -> None:
         """The term is over: what was drawn is forgotten, the next generator draws it again after `last`."""
         self._deposed = True
-        self._over()
+        self._end()
 
-    def _over(self) -> None:
+    def _end(self) -> None:
+        self._over = True
+        self._most = 0
         self._halt.set()
         self._room.set()
 
@@ -143,7 +150,7 @@ class Generator:
         try:
             work()
         except Trouble:
-            self._over()  # this process ends without Redis
+            self._end()  # this process ends without Redis
         except Exception as error:
             self._fail(error)
         except BaseException as error:
@@ -154,11 +161,11 @@ class Generator:
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
-        self._over()
+        self._end()
 
     def _interrupt(self, draw: gevent.Greenlet) -> None:
         """Runs in the hub. Generate may be waiting for what never comes; once it has begun to end it is left alone."""
-        if self._in_generate and not draw.dead:
+        if not self._at_home and not draw.dead:
             draw.throw(GreenletExit)
 
     # -- drawing
@@ -172,60 +179,61 @@ class Generator:
             self._messages = self._begin()
             self._draw_from(self._messages)
         except GreenletExit:
-            if not self._halt.is_set():
+            if not self._over:
                 raise
         except _Failed as failed:
-            if not self._halt.is_set():
+            if not self._over:
                 raise
             log.warning("while it was ended, %s", failed)
 
     def _begin(self) -> Iterator[str | bytes]:
-        self._in_generate = True
+        self._at_home = False
         try:
             messages = self._generate(self._term.last)
             if not isinstance(messages, (str, bytes, bytearray, memoryview, Mapping)) and messages is not None:
                 return iter(messages)
         except BaseException as error:
             raise self._blame(error) from error
-        finally:
-            self._in_generate = False
         raise _Failed(f"{self._name} returned {_shown(messages)}; it must yield messages, or return a list of them")
 
     def _draw_from(self, messages: Iterator[str | bytes]) -> None:
-        drawn, halt = self._drawn, self._halt
+        drawn, interval = self._drawn, self._interval
+        size = 0  # bytes in `drawn`
         quick = False  # so what follows the first `yield` runs only after its message was accepted, and shows how it is
         due = monotonic() + self._rest_of_interval()
-        yield_at = perf_counter() + SLICE
+        began = yield_at = perf_counter()
         while True:
-            if not (quick and self._allowance > 0 and len(drawn) < BATCH and self._drawn_bytes < BATCH_BYTES):
+            if not quick or len(drawn) >= self._most or size >= BATCH_BYTES:
                 self._wait_for_room(quick, due)
-            if halt.is_set():
-                return
-            began = perf_counter()
-            self._in_generate = True
+                if self._over:
+                    return
+                began = perf_counter()
+            elif began >= yield_at:
+                self._at_home = True
+                breathe()
+                self._at_home = False
+                began = perf_counter()
+                yield_at = began + SLICE
+                continue
             try:
                 message = next(messages)
             except StopIteration:
                 return
             except BaseException as error:
                 raise self._blame(error) from error
-            finally:
-                self._in_generate = False
-            if self._deposed or self._failure is not None:
+            if self._over and (self._deposed or self._failure is not None):
                 return  # it was interrupted, and has gone on; the next term draws this message again
             data = self._encoded(message, messages)
             drawn.append(data)
-            self._drawn_bytes += len(data)
-            self._allowance -= 1
             if len(drawn) == 1:
+                size = 0
                 self._work.set()
+            size += len(data)
             now = perf_counter()
-            quick = now - began <= QUICK and not self._interval
-            if self._interval:
-                due = max(due + self._interval, monotonic())
-            elif quick and now >= yield_at:
-                breathe()
-                yield_at = perf_counter() + SLICE
+            quick = now - began <= QUICK and not interval
+            began = now
+            if interval:
+                due = max(due + interval, monotonic())
 
     def _rest_of_interval(self) -> float:
         """Seconds until the interval since the last push is over, whoever made it."""
@@ -234,16 +242,16 @@ class Generator:
         return max(0.0, self._interval - max(0.0, self._term.since_push))
 
     def _wait_for_room(self, quick: bool, due: float) -> None:
-        """Waits until the next message may be drawn, or the term is over."""
-        while not self._halt.is_set():
-            nothing_waits = not self._drawn and not self._in_flight
-            small = len(self._drawn) < BATCH and self._drawn_bytes < BATCH_BYTES
-            if self._allowance > 0 and (nothing_waits or (quick and small)):
+        """Waits until the next message may be drawn, or the term is over. Only what is `quick` is drawn ahead."""
+        self._at_home = True
+        while not self._over:
+            if len(self._drawn) < self._most and (not self._drawn if quick else not (self._drawn or self._in_flight)):
                 break
             self._room.clear()
             self._room.wait()
-        if (early := due - monotonic()) > 0 and self._interval:
+        if self._interval and (early := due - monotonic()) > 0:
             self._halt.wait(early)
+        self._at_home = False
 
     def _encoded(self, message: str | bytes, messages: Iterator[str | bytes]) -> bytes:
         try:
@@ -251,7 +259,9 @@ class Generator:
             if not isinstance(data, bytes):
                 raise self._failed(f"yielded {type(message).__name__}; a message is str or bytes", messages)
             if len(data) > ALWAYS_ACCEPTED:
+                self._at_home = True
                 self._insist(partial(self._store.check_size, data))
+                self._at_home = False
         except UnicodeEncodeError as error:
             raise self._failed(f"yielded a str that is no text: {_in_one_line(error)}", messages) from error
         except Rejected as error:
@@ -261,13 +271,16 @@ class Generator:
     def _close(self) -> None:
         """Runs what generate has in `finally:` here, where it may wait; left to garbage collection that could run in
         the hub, which cannot."""
+        self._at_home = True
         messages, self._messages = self._messages, None
         close: Callable[[], object] = getattr(messages, "close", lambda: None)
         try:
             close()
         except BaseException as error:
-            place = place_of(error) or place_of_suspended(messages)
-            log.warning("while it was ended, %s raised %s (%s)", self._name, _in_one_line(error), place)
+            if suspended := place_of_suspended(messages):
+                _UNENDING.append(messages)
+            place = _brackets(place_of(error) or suspended)
+            log.warning("while it was ended, %s raised %s%s", self._name, _in_one_line(error), place)
             log.debug("the traceback", exc_info=error)
 
     def _blame(self, error: BaseException) -> _Failed | GreenletExit:
@@ -309,23 +322,26 @@ class Generator:
     def _take(self) -> list[bytes]:
         batch = list(self._drawn)  # never more than BATCH and about BATCH_BYTES: drawing sees to it
         self._drawn.clear()
-        self._drawn_bytes = 0
         self._in_flight = len(batch)
-        self._room.set()
+        self._let_draw(self._free - len(batch))
         return batch
 
     def _allow(self, length: int | None) -> None:
         """Lets drawing go on as far as `--max-backlog` permits; looks again while it does not."""
         pause, longest = LOOKS
-        if self._max_backlog == inf:
-            self._allowance = inf
+        self._free = inf
         while self._max_backlog < inf:
             if length is None:
                 length = self._insist(self._store.backlog)
-            self._allowance = self._max_backlog - length - len(self._drawn)
-            if self._allowance > 0 or self._drawn or self._halt.wait(pause):
+            self._free = self._max_backlog - length
+            if self._free > len(self._drawn) or self._drawn or self._halt.wait(pause):
                 break
             pause, length = min(2 * pause, longest), None
+        self._let_draw(self._free)
+
+    def _let_draw(self, free: float) -> None:
+        self._free = free
+        self._most = 0 if self._over else min(BATCH, free)
         self._room.set()
 
     def _insist(self, call: Callable[[], T]) -> T:
@@ -336,7 +352,7 @@ class Generator:
             try:
                 result = call()
             except Trouble as trouble:
-                self._allowance = 0
+                self._most = 0
                 now = monotonic()
                 self._failing_since = min(self._failing_since, now)
                 if now - max(self._failing_since, self._beats_since()) >= self._patience:

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.servers import ONE_SERVER
+from tests.servers import ONE_NEW_SERVER, ONE_SERVER
 from tests.tasks import TaskProcess, wait_until
 
-QUICKLY = ("--heartbeat", "0.5", "--interval", "0", "--handle", "builtins:len", "--wait", "1")
+AT_ONCE = ("--heartbeat", "0.5", "--handle", "builtins:len", "--wait", "1")
+QUICKLY = (*AT_ONCE, "--interval", "0")
 
 
 def number_of_terms(redis) -> int:
@@ -141,3 +143,297 @@ def test_status_shows_the_error_its_place_and_when_it_is_tried_again(server, red
     assert re.search(
         r"^failed +\d times in a row, tried again in \d\.\d s: jobs:generate raised OSError.*$", status(), re.M
     )
+
+
+# -- how a generate is ended
+
+SLOW_FINALLY = """
+import pathlib, socket, time
+
+def ask(text):
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(SOCKET)
+        link.sendall(text.encode() + b"\\r\\n")
+        return link.recv(100)
+
+def generate(last):
+    try:
+        yield "one"
+        while True:
+            time.sleep(60)
+    finally:
+        pathlib.Path("begun").touch()
+        ask("BLPOP nothing 2")
+        pathlib.Path("owner").write_bytes(ask("GET generatorId"))
+"""
+
+
+@ONE_SERVER
+def test_a_finally_that_takes_its_time_is_over_before_the_flag_is_given_up(server, redis, run, write, tmp_path) -> None:
+    write(SLOW_FINALLY.replace("SOCKET", repr(str(server.socket))))
+    first = run("--grace", "20")
+    wait_until(first.is_generator)
+    second = run()
+    wait_until(lambda: generated(redis) == 1 and second.task_id)
+    first.send(signal.SIGTERM)
+    assert first.wait() == 0
+    assert (tmp_path / "owner").read_bytes().splitlines()[1] == str(first.task_id).encode(), "nobody else generated yet"
+    wait_until(second.is_generator)
+    assert first.stderr == ""
+
+
+@ONE_SERVER
+def test_who_is_still_closing_its_old_generate_does_not_stand_again(server, redis, run, write, tmp_path) -> None:
+    write(
+        "import gevent, os\n"
+        "def say(what):\n"
+        "    with open('said', 'a') as file: print(what, file=file)\n"
+        "def generate(last):\n"
+        "    say('begun')\n"
+        "    try:\n"
+        "        while True:\n"
+        "            yield 'more'\n"
+        "            gevent.sleep(0.02)\n"
+        "    finally:\n"
+        "        while not os.path.exists('go'): gevent.sleep(0.02)\n"
+        "        say('ended')\n"
+    )
+    task = run()
+    wait_until(lambda: generated(redis) > 2)
+    redis.set("generatorIsActive", 1, px=100)
+    wait_until(lambda: not task.is_generator() or task.total("processed"), "it has lost the flag")
+    with server.monitor() as monitor:
+        wait_until(lambda: len(monitor.of("EVALSHA")) > 8, "heartbeats")
+        assert not monitor.of("SET", "generatorIsActive"), "it stands, although its generate still lives"
+    (tmp_path / "go").touch()
+    wait_until(lambda: (tmp_path / "said").read_text().split()[:3] == ["begun", "ended", "begun"], "it stands again")
+
+
+STUBBORN = """
+import gevent
+
+def say(what):
+    with open("said", "a") as file: print(what, file=file)
+
+def yields_on(last):
+    number = int(last or 0)
+    while True:
+        try:
+            number += 1
+            yield str(number)
+            say(number)
+            gevent.sleep(0.01)
+        except BaseException:
+            say("caught")
+
+def never_ends(last):
+    yield "one"
+    while True:
+        try:
+            gevent.sleep(60)
+        except BaseException:
+            say("caught")
+"""
+
+
+@ONE_SERVER
+def test_a_generate_that_catches_everything_goes_on_for_no_second_message(
+    server, redis, start, write, tmp_path
+) -> None:
+    write(STUBBORN)
+    task = start("--redis", server.url, "--generate", "jobs:yields_on", *QUICKLY)
+    wait_until(lambda: generated(redis) > 5)
+    redis.set("generatorIsActive", 1, ex=60)
+    line = wait_until(lambda: "while it was ended" in task.stderr and task.stderr)
+    assert re.search(
+        r"WARNING while it was ended, jobs:yields_on raised RuntimeError: generator ignored GeneratorExit "
+        r"\(jobs\.py:12 yields_on\)$", line, re.M,
+    )  # fmt: skip
+    said = (tmp_path / "said").read_text()
+    redis.rpush("messages", "handled")
+    wait_until(lambda: task.total("processed"), "it handles")
+    assert (tmp_path / "said").read_text() == said, "it runs no more"
+    redis.delete("generatorIsActive")
+    before = generated(redis)
+    wait_until(lambda: generated(redis) > before + 5, "it generates again")
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert len(task.stderr.splitlines()) == 2, "one line for each term that it would not end"
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("by", ["the loss of the flag", "TERM"])
+def test_a_generate_that_never_ends_ends_its_task_with_75_and_a_line(server, redis, start, write, by: str) -> None:
+    write(STUBBORN)
+    task = start("--redis", server.url, "--generate", "jobs:never_ends", *QUICKLY, "--grace", "1")
+    wait_until(lambda: generated(redis) == 1)
+    wait_until(lambda: not redis.exists("messages") or task.total("generated"))
+    if by == "TERM":
+        task.send(signal.SIGTERM)
+    else:
+        redis.set("generatorIsActive", 1, ex=60)
+    assert task.wait() == 75
+    [line] = task.stderr.splitlines()
+    said = r"ERROR jobs:never_ends was told to end and is still there after 1 s \(jobs\.py:\d+ never_ends\); so this"
+    assert re.search(said, line)
+    assert not redis.exists("generatorId", "tasks"), "the end was graceful for all others"
+
+
+# -- what stands after a yield
+
+MARKS = """
+import pathlib, time
+
+def slow(last):
+    for number in range(int(last or 0) + 1, 100_000):
+        yield str(number)
+        time.sleep(0.002)
+        with open("marks", "a") as file: print(number, file=file)
+
+def quick(last):
+    for number in range(int(last or 0) + 1, 1_000_000):
+        yield str(number)
+        MARKS.append(number)
+
+def later():
+    while True:
+        time.sleep(0.05)
+        pathlib.Path("count").write_text(str(len(MARKS)))
+
+MARKS = []
+import gevent
+gevent.spawn(later)
+"""
+
+
+@ONE_NEW_SERVER
+def test_what_follows_a_yield_runs_only_when_its_message_was_accepted(new_server, start, write, tmp_path) -> None:
+    server = new_server()
+    write(MARKS)
+    task = start("--redis", server.url, "--generate", "jobs:slow", *QUICKLY)
+    marks = tmp_path / "marks"
+    wait_until(lambda: marks.exists() and len(marks.read_text().split()) > 50)
+    server.pause()
+    time.sleep(0.5)  # time for many more rows
+    task.send(signal.SIGKILL)
+    task.wait()
+    server.go_on()
+    with server.client() as client:
+        last = int(client.hget("generator", "last"))
+    assert int(marks.read_text().split()[-1]) <= last
+
+
+@ONE_NEW_SERVER
+def test_a_quick_generate_is_at_most_a_thousand_messages_ahead(new_server, start, write, tmp_path) -> None:
+    server = new_server()
+    write(MARKS)
+    task = start("--redis", server.url, "--generate", "jobs:quick", *QUICKLY)
+    count = tmp_path / "count"
+    wait_until(lambda: count.exists() and int(count.read_text() or 0) > 5_000)
+    server.pause()
+    time.sleep(0.5)  # time for many more rows
+    marked = int(count.read_text())
+    task.send(signal.SIGKILL)
+    task.wait()
+    server.go_on()
+    with server.client() as client:
+        assert marked - int(client.hget("generator", "last")) <= 1000
+
+
+# -- an interval over several terms
+
+
+@ONE_SERVER
+def test_an_interval_holds_from_message_to_message_whoever_generates(server, redis, start, write) -> None:
+    write("from itertools import count\ndef generate(last):\n    return map(str, count(int(last or 0) + 1))\n")
+    with server.monitor() as monitor:
+        options = ("--redis", server.url, "--generate", "jobs:generate", *AT_ONCE, "--interval", "1500")
+        tasks = [start(*options) for _ in range(3)]
+        wait_until(lambda: generated(redis) == 1)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            generator = wait_until(lambda: next((task for task in tasks if task.is_generator()), None))
+            generator.send(number)
+            generator.wait()
+            tasks.remove(generator)
+        wait_until(lambda: generated(redis) >= 3)
+        times = [e.at for e in monitor.of("RPUSH", "messages")]
+    assert all(b - a > 1.48 for a, b in pairwise(times)), times
+
+
+# -- when nothing can be pushed
+
+
+@ONE_NEW_SERVER
+def test_pushes_that_are_refused_while_heartbeats_succeed_end_the_term(new_server, start, write, tmp_path) -> None:
+    write(
+        "def generate(last):\n"
+        "    with open('terms', 'a') as file: print('term', file=file)\n"
+        "    number = int(last or 0)\n"
+        "    while True:\n"
+        "        number += 1\n"
+        "        yield str(number)\n"
+    )
+    server = new_server()
+    options = ("--redis", server.url, "--generate", "jobs:generate", *QUICKLY, "--max-backlog", "50")
+    with server.client() as client, server.monitor() as monitor:
+        tasks = [start(*options) for _ in range(2)]
+        wait_until(lambda: generated(client) > 100)
+        client.execute_command("ACL SETUSER", "default", "-rpush")
+        wait_until(lambda: client.hget("generator", "failures") == b"2", "two terms in a row")
+        assert client.hget("generator", "error").startswith(b"cannot push: ")
+        assert (tmp_path / "terms").read_text().count("term") == 2
+        client.execute_command("ACL SETUSER", "default", "+rpush")
+        count = generated(client)
+        wait_until(lambda: generated(client) > count + 100, "it goes on")
+        numbers = [int(m) for e in monitor.of("RPUSH", "messages") for m in e.words[2:]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert all(task.process.poll() is None for task in tasks)
+
+
+@ONE_SERVER
+def test_terms_that_lose_the_flag_before_their_first_message_wait_too(server, redis, run, write, tmp_path) -> None:
+    """As where Redis evicts the key that says whose the flag is."""
+    write(
+        "import gevent\n"
+        "def generate(last):\n"
+        "    with open('terms', 'a') as file: print('term', file=file)\n"
+        "    gevent.sleep(0.05)\n"
+        "    yield 'never'\n"
+    )
+    tasks = [run() for _ in range(2)]
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        redis.delete("generatorId", "generatorIsActive")
+        time.sleep(0.005)
+    assert not redis.exists("messages")
+    assert 2 <= (tmp_path / "terms").read_text().count("term") <= 4
+    error = redis.hget("generator", "error")
+    assert error == b"the flag was lost before the first message was pushed"
+    wait_until(lambda: generated(redis), "and generates when that is over")
+    assert all(task.process.poll() is None for task in tasks)
+
+
+# -- messages that are too large
+
+
+@ONE_NEW_SERVER
+@pytest.mark.parametrize("rights", ["+config", "-config"])
+def test_a_message_above_the_server_s_limit_ends_the_term_in_one_line(new_server, start, write, rights: str) -> None:
+    """Where the server does not say how much it takes, it refuses, or just hangs up."""
+    write("def generate(last):\n    yield 'good'\n    yield 'x' * 3_000_000\n")
+    server = new_server("proto-max-bulk-len", "1mb")
+    with server.client() as client:
+        client.execute_command("ACL SETUSER", "default", rights)
+        task = start("--redis", server.url, "--generate", "jobs:generate", *QUICKLY)
+        error = wait_until(lambda: client.hget("generator", "error")).decode()
+        if rights == "+config":
+            assert error == (
+                "jobs:generate yielded a message that Redis does not take: it has 3,000,000 bytes, "
+                "and this Redis takes 1,048,576 (proto-max-bulk-len) (jobs.py:3 generate)"
+            )
+        else:
+            assert re.match("jobs:generate yielded what Redis does not take: |cannot push: ", error), error
+        assert generated(client) == 1
+        client.rpush("messages", "handled")
+        wait_until(lambda: task.total("processed") == 2, "it handles on")
+    assert task.process.poll() is None
