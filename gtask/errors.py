@@ -1,22 +1,24 @@
 """The failed messages: `getErrors` takes and prints them, `retryErrors` puts them back into the queue.
 
-Both work on `errors` where it is: an entry is removed only after it was printed, or in the step that queues it again.
-A lock with a short life, renewed while its holder works, makes one reader wait for another.
+Both work at the head of `errors`: an entry is removed only after it was printed, or in the step that queues it again,
+and one that stays goes to the tail. The right to do so has a short life, which each step renews; so one reader waits
+for another.
 """
 
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import gevent
 
 from gtask.exceptions import Trouble, Unreachable
+from gtask.progress import Progress
 from gtask.protocol import printable
 from gtask.stdio import write_all
-from gtask.store import Store
+from gtask.store import REMOVE, RETRY, RETRY_AS_IT_IS, STAY, Store
 
 log = logging.getLogger(__name__)
 
@@ -36,77 +38,70 @@ def get_errors(store: Store, fd: int, *, keep: bool, width: int | None) -> None:
     line = _json_line if width is None else _columns(width)
     if width is not None:
         write_all(fd, _row(width, "error", *(name for name, _ in COLUMNS)).encode())
-    with _reader(store, alone=not keep) as token:
-        for start, entries in _batches(store, advance=keep):
-            write_all(fd, "".join(map(line, entries)).encode("utf-8", "backslashreplace"))
-            if not keep:
-                _settled(store.settle(token, start, list(map(_encoded, entries)), _tombstone()))
+
+    def write(entries: Sequence[str]) -> None:
+        write_all(fd, "".join(map(line, entries)).encode("utf-8", "backslashreplace"))
+
+    with Progress(store.errors_length() if width is None else 0) as progress:
+        done = 0
+        if keep:
+            while entries := store.entries(done, BATCH):
+                write(entries)
+                done += len(entries)
+                progress.show(done)
+            return
+        with _reader(store) as token:
+            while entries := store.entries(0, BATCH):
+                write(entries)
+                done += _settled(store.settle(token, LOCK_SECONDS, [(entry, REMOVE) for entry in entries]))[0]
+                progress.show(done)
 
 
 def retry_errors(store: Store, match: str | None) -> int:
     """Puts failed messages back at the tail of the queue, oldest first, each once: all of them, or those
     whose record contains `match`, as JSON or as it reads. Returns how many."""
-    retried = start = 0
-    with _reader(store, alone=True) as token:
-        last = store.errors_length()
-        while start < last and (entries := store.entries(start, BATCH)[: last - start]):
-            stays = _tombstone()
-            chosen = [_encoded(entry if match is None or _contains(entry, match) else stays) for entry in entries]
-            messages = [_message(entry) for entry in entries]
-            removed = _settled(store.settle(token, start, chosen, stays, messages))
-            retried += removed
-            start, last = start + len(entries) - removed, last - removed
+    retried = done = 0
+    with _reader(store) as token:
+        total = store.errors_length()
+        with Progress(total) as progress:
+            while entries := store.entries(0, min(BATCH, total - done)):
+                fates = [(entry, _fate(entry, match)) for entry in entries]
+                dealt, taken = _settled(store.settle(token, LOCK_SECONDS, fates))
+                done, retried = done + dealt, retried + taken
+                progress.show(done)
     return retried
 
 
-def _contains(entry: str, text: str) -> bool:
-    return text in entry or any(text in str(value) for value in _record(entry).values())
-
-
-def _batches(store: Store, *, advance: bool) -> Iterator[tuple[int, list[str]]]:
-    """Entries from the head, in batches bounded in number and bytes."""
-    start = 0
-    while entries := store.entries(start, BATCH):
-        yield start, entries
-        start += len(entries) if advance else 0
+def _fate(entry: str, match: str | None) -> str:
+    """What becomes of an entry, as `settle` wants it."""
+    record = _record(entry)
+    if match is not None and match not in entry and not any(match in str(value) for value in record.values()):
+        return STAY
+    message = str(record["message"])
+    return RETRY_AS_IT_IS if message == entry else RETRY + message
 
 
 @contextmanager
-def _reader(store: Store, *, alone: bool) -> Iterator[str]:
-    """The right to take entries out, waited for and kept alive; its token."""
+def _reader(store: Store) -> Iterator[str]:
+    """The right to take entries out, waited for; its token. Each step renews it."""
     token = uuid.uuid4().hex
-    if not alone:
-        yield token
-        return
     told = False
     while not store.lock_errors(token, LOCK_SECONDS):
         if not told:
             log.warning("another getErrors or retryErrors is at work; waiting for it")
             told = True
         gevent.sleep(0.1)
-
-    def renew() -> None:
-        while True:
-            gevent.sleep(LOCK_SECONDS / 5)
-            with suppress(Trouble):  # who works meanwhile meets it too
-                store.lock_errors(token, LOCK_SECONDS)
-
-    renewing = gevent.spawn(renew)
     try:
         yield token
     finally:
-        renewing.kill()
-        store.unlock_errors(token)
+        with suppress(Trouble):  # it expires by itself
+            store.unlock_errors(token)
 
 
-def _settled(removed: int | None) -> int:
-    if removed is None:
+def _settled(answer: tuple[int, int] | None) -> tuple[int, int]:
+    if answer is None:
         raise Unreachable("another getErrors has taken over, for this one stood still too long; run it again")
-    return removed
-
-
-def _tombstone() -> str:
-    return "gtask:removed:" + uuid.uuid4().hex
+    return answer
 
 
 def _record(entry: str) -> dict[str, object]:
@@ -116,14 +111,6 @@ def _record(entry: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         record = None
     return record if isinstance(record, dict) and isinstance(record.get("message"), str) else {"message": entry}
-
-
-def _message(entry: str) -> bytes:
-    return str(_record(entry)["message"]).encode("utf-8", "surrogateescape")
-
-
-def _encoded(entry: str) -> bytes:
-    return entry.encode("utf-8", "surrogateescape")
 
 
 def _json_line(entry: str) -> str:

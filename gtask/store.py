@@ -5,6 +5,7 @@ see outage.py), NotMember when Redis does not know the task, WrongType when a ke
 Which calls may be repeated after a lost reply is said in the first comment of their script in lua/.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
 REPLY_BYTES = 1 << 20  # a batch ends after about this much
 ALWAYS_ACCEPTED = 1 << 20  # bytes: proto-max-bulk-len cannot be less
 DEFAULT_LARGEST = 512 << 20
+REMOVE, STAY, RETRY_AS_IT_IS, RETRY = "-", "+", "=", ">"  # what becomes of a failed message (settle.lua)
 DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes to `errors`
 
 
@@ -377,20 +379,12 @@ class Store(Connections):
     # -- failed messages
 
     def lock_errors(self, token: str, seconds: int) -> bool:
-        """Takes or renews the right to take entries out of `errors`."""
-        with self._asking("_commands") as commands:
-            if commands.set(self.keys.reader, token, nx=True, ex=seconds):
-                return True
-            if commands.get(self.keys.reader) != token:
-                return False
-            commands.expire(self.keys.reader, seconds)
-            return True
+        """Takes or renews the right to take entries out of `errors` (lock.lua)."""
+        return bool(self._run(_LOCK, (self.keys.reader,), token, seconds))
 
     def unlock_errors(self, token: str) -> None:
         """Gives that right up."""
-        with self._asking("_commands") as commands:
-            if commands.get(self.keys.reader) == token:
-                commands.delete(self.keys.reader)
+        self._run(_LOCK, (self.keys.reader,), token, 0)
 
     def entries(self, start: int, count: int) -> list[str]:
         """Entries of `errors`, oldest first; up to `count` (fewer when they are large)."""
@@ -401,19 +395,16 @@ class Store(Connections):
         with self._asking("_commands") as commands:
             return int(commands.llen(self.keys.errors))
 
-    def settle(
-        self, token: str, start: int, entries: Sequence[bytes], tombstone: str, retried: Sequence[bytes] = ()
-    ) -> int | None:
-        """Removes entries read at `start` (the tombstone: stays), with `retried` pushing the message of each.
-
-        How many were removed; None when the right is lost (settle.lua).
-        """
+    def settle(self, token: str, seconds: int, fates: Sequence[tuple[str, str]]) -> tuple[int, int] | None:
+        """Deals with the first entries of `errors` (settle.lua): each with REMOVE, STAY, RETRY_AS_IT_IS or RETRY and
+        its message. How many it dealt with, and how many of these are not in `errors` any more; None when the right,
+        which lives on for `seconds`, is another one's."""
         k = self.keys
-        removed = self._run(
-            _SETTLE, (k.errors, k.reader, k.messages, k.totals), token, start, tombstone, len(entries),
-            *entries, *retried,
-        )  # fmt: skip
-        return None if removed < 0 else int(removed)
+        words: list[bytes] = []
+        for entry, fate in fates:
+            words += (hashlib.sha1(_encoded(entry), usedforsecurity=False).hexdigest().encode(), _encoded(fate))
+        answer = self._run(_SETTLE, (k.errors, k.reader, k.messages, k.totals), token, seconds, *words)
+        return None if answer is None else (int(answer[0]), int(answer[1]))
 
     # -- looking
 
@@ -453,7 +444,8 @@ def _script(name: str) -> Script:
 
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
 _POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
-_REAP, _READ, _SETTLE, _STATUS = _script("reap"), _script("read"), _script("settle"), _script("status")
+_REAP, _READ, _LOCK, _SETTLE = _script("reap"), _script("read"), _script("lock"), _script("settle")
+_STATUS = _script("status")
 
 # What a task cannot do without: what it calls itself, and what its scripts call (by `pcall` what only accelerates).
 _NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(

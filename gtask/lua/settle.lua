@@ -1,24 +1,37 @@
--- Promise: failed messages leave `errors` only while this reader holds the lock, and only those that it names at
--- the place where it read them; with a message beside the entry, that one goes to the tail of `messages` in the
--- same step. A repeat, or a list that another program changed, moves nothing twice.
--- KEYS errors reader messages totals ; ARGV token start tombstone n entry...(n) message...(n or none)
--- An entry that is to stay is named by the tombstone, which is like no entry (an empty one is an entry too).
--- -> entries removed, or -1: the lock is lost
+-- Promise: deals with the first entries of `errors`, in their order, only while this reader has the right to, and only
+-- with those that it names: each is removed, or its message goes to the tail of `messages` in the same step, or it goes
+-- to the tail of `errors`, so that the next one is at the head. So nothing is looked for in the depth of a long list, and
+-- no entry is ever lost. One that another program has taken meanwhile is passed over.
+-- Not to be repeated: where entries are equal, it would deal with the next ones.
+-- KEYS errors reader messages totals
+-- ARGV token seconds(that the right lives on), and for each entry its SHA-1 and what becomes of it: `-` removed,
+--      `+` stays, `=` retried as it is, `>message` retried as this message
+-- -> {entries dealt with, of these not in `errors` any more}, or nil: the right is another one's
 local errors, reader, messages, totals = unpack(KEYS)
-local start, tombstone, n = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-if redis.call('GET', reader) ~= ARGV[1] then return -1 end
-local removed = 0
-local now = redis.call('LRANGE', errors, start, start + n - 1)
-for i = 1, n do
-  local entry, message = ARGV[4 + i], ARGV[4 + n + i]
-  if now[i] == entry then
-    if message then redis.call('RPUSH', messages, message) end
-    redis.call('LSET', errors, start + i - 1, tombstone)
-    removed = removed + 1
+local owner = redis.call('GET', reader)
+if owner and owner ~= ARGV[1] then return false end
+-- A full Redis (maxmemory) refuses a script whose first write may take memory; this one frees some.
+redis.call('DEL', reader)
+redis.call('SET', reader, ARGV[1], 'EX', ARGV[2])
+local dealt, removed, retried = 0, 0, 0
+local head = redis.call('LINDEX', errors, 0)
+for i = 3, #ARGV, 2 do
+  if not head then break end
+  if redis.sha1hex(head) == ARGV[i] then
+    local what = ARGV[i + 1]
+    dealt = dealt + 1
+    if what == '+' then
+      redis.call('LMOVE', errors, errors, 'LEFT', 'RIGHT')
+    else
+      removed = removed + 1
+      redis.call('LPOP', errors)
+      if what ~= '-' then
+        retried = retried + 1
+        redis.call('RPUSH', messages, what == '=' and head or string.sub(what, 2))
+      end
+    end
+    head = redis.call('LINDEX', errors, 0)
   end
 end
-if removed > 0 then
-  redis.call('LREM', errors, removed, tombstone)
-  if #ARGV > 4 + n then redis.call('HINCRBY', totals, 'retried', removed) end
-end
-return removed
+if retried > 0 then redis.call('HINCRBY', totals, 'retried', retried) end
+return {dealt, removed}

@@ -21,7 +21,7 @@ from gtask.errors import retry_errors
 from gtask.exceptions import NotMember
 from gtask.handler import failure_record
 from gtask.recovery import recover
-from gtask.store import DEATHS_OF_POISON, Member, Settled, Store, Suspects
+from gtask.store import DEATHS_OF_POISON, REMOVE, RETRY, STAY, Member, Settled, Store, Suspects
 from tests.servers import Server
 
 HOUR = 3600
@@ -59,7 +59,7 @@ WEIGHTS = {
     "an_old_call_arrives": 2, "pops": 2, "finishes_what_it_popped": 2, "dies_and_is_reaped": 5,
     "one_kills_two_tasks": 6, "many_kill_two_tasks": 3, "a_living_task_cannot_be_reaped": 1,
     "a_reaped_task_learns_it_and_takes_a_new_id": 2,
-    "failed_messages_are_retried": 1, "entries_are_settled_and_the_call_comes_again": 2,
+    "failed_messages_are_retried": 1, "entries_are_settled": 2,
 }  # fmt: skip
 ACTIONS = [action for action, weight in WEIGHTS.items() for _ in range(weight)]
 
@@ -516,31 +516,31 @@ class Scripts(RuleBasedStateMachine):
         self.retried += len(chosen)
         self.seen("retried")
 
-    def entries_are_settled_and_the_call_comes_again(self, number: int, size: int, retry: bool) -> None:
-        start, meddle = size % 4, ["", "pop", "push"][number % 3]
+    def entries_are_settled(self, number: int, size: int, coin: bool) -> None:
+        """While another program meddles with the list."""
         assert self.store.lock_errors("me", HOUR)
-        entries = self.store.entries(start, size)
-        data = [entry.encode("utf-8", "surrogateescape") for entry in entries]
-        texts = list(map(failure_message, entries))
-        retried = [text.encode("utf-8", "surrogateescape") for text in texts] if retry else []
-        if meddle == "pop" and (entry := self.redis.lpop("errors")) is not None:
+        entries = self.store.entries(0, size)
+        meddles = ["", "takes one", "adds one", "puts one in front"][number % 4]
+        if meddles == "takes one" and (entry := self.redis.lpop("errors")) is not None:
             self.gone[failure_message(entry)] += 1
-        elif meddle == "push":
+        elif meddles:
             entry = failure_record(self.fresh(0, 0)[0], f"reason {next(self.number)}", 0)
-            self.redis.rpush("errors", entry)
+            (self.redis.rpush if meddles == "adds one" else self.redis.lpush)("errors", entry)
             self.pushed[failure_message(entry)] += 1
+        fates = [
+            (entry, [REMOVE, STAY, RETRY + failure_message(entry)][(number >> 4 + i) % 3])
+            for i, entry in enumerate(entries)
+        ]
         waiting, errors = self.messages(), self.errors()
-        at_place = [i for i, entry in enumerate(entries) if errors[start + i : start + i + 1] == [entry]]
-        assert self.store.settle("me", start, data, "tombstone", retried) == len(at_place)
-        left = [entry for i, entry in enumerate(errors) if i - start not in at_place]
-        assert self.errors() == left
-        assert self.messages() == waiting + ([texts[i] for i in at_place] if retry else [])
-        if retry:
-            self.retried += len(at_place)
-        else:
-            self.gone.update(texts[i] for i in at_place)
-        self.changes_nothing(lambda: self.store.settle("me", start, data, "tombstone", retried))
-        assert self.changes_nothing(lambda: self.store.settle("who", start, data, "tombstone", retried)) is None
+        assert self.changes_nothing(lambda: self.store.settle("who", HOUR, fates)) is None
+        dealt = [] if meddles == "puts one in front" else fates[meddles == "takes one" :]
+        removed = [(entry, fate) for entry, fate in dealt if fate != STAY]
+        retried = [failure_message(entry) for entry, fate in removed if fate != REMOVE]
+        assert self.store.settle("me", HOUR, fates) == (len(dealt), len(removed))
+        assert self.errors() == errors[len(dealt) :] + [entry for entry, fate in dealt if fate == STAY]
+        assert self.messages() == waiting + retried
+        self.retried += len(retried)
+        self.gone.update(failure_message(entry) for entry, fate in removed if fate == REMOVE)
         self.store.unlock_errors("me")
 
     # -- the sum
