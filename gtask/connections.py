@@ -1,4 +1,4 @@
-"""The connections to Redis, and what its errors mean. Only this file and store.py import redis.
+"""The connections to Redis, and the calls over them. Only this file, links.py, causes.py and store.py import redis.
 
 redis-py is used against its defaults, for reasons measured in 8.1:
 - it retries by itself, and a retried RPUSH, INCR or BLPOP runs twice or loses a message: no retry here;
@@ -11,8 +11,6 @@ redis-py is used against its defaults, for reasons measured in 8.1:
 import hashlib
 import os
 import re
-import socket
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -20,7 +18,7 @@ from typing import Any
 
 import redis
 from redis.backoff import EqualJitterBackoff, NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import Connection, UnixDomainSocketConnection, parse_url
 from redis.driver_info import DriverInfo
 from redis.exceptions import (
     ClusterDownError,
@@ -37,12 +35,15 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from gtask import strays
-from gtask.exceptions import Forbidden, GtaskError, Refused, Rejected, Trouble, Unreachable, UsageError, WrongType
+from gtask.causes import is_unknown_command, lacks, reason
+from gtask.exceptions import Forbidden, Rejected, Trouble, UsageError, WrongType
+from gtask.links import CLASSES, Patience, tcp_options
 from gtask.urls import masked
 
-CONNECT_TIMEOUT = 3.0
+CONNECT_TIMEOUT = 2.0
 COMMAND_TIMEOUT = 5.0
-HANDSHAKE = 1.2  # seconds after which a server that has not answered TLS is asked whether it speaks any
+LONGEST_HEARTBEAT = 2.0  # seconds: a link that is slower than this cannot be used
+KEEP = 2.0  # seconds after which a connection is used that nobody needed, so that middle boxes do not forget it
 SPARE = 2.0  # seconds that the answer to a blocking command may be late
 
 # Errors that pass by themselves: a failover, a full or loading server, a script that runs too long. redis-py takes the
@@ -50,7 +51,6 @@ SPARE = 2.0  # seconds that the answer to a blocking command may be late
 _PASSING = ("LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOAUTH",
             "NOPERM", "ACL failure", "can't run this command")  # fmt: skip
 _PASSING_CLASSES = (OutOfMemoryError, ClusterDownError, TryAgainError)
-_UNKNOWN = ("unknown command", "unknown redis command")  # renamed or disabled, called by us or by a script of ours
 _NOT_THE_PRIMARY = ("READONLY", "UNBLOCKED")
 # Taken from a URL's query they would undo the choices above.
 _NOT_FROM_URL = {"retry", "retry_on_timeout", "retry_on_error", "socket_timeout", "socket_connect_timeout", "protocol",
@@ -88,14 +88,19 @@ class Connections:
         """Connects to nothing yet. `heartbeat` and `wait` in seconds. Raises UsageError for a bad URL."""
         self.address = masked(url)
         self._wait = wait
-        # A heartbeat must be over, and its repeat too, while the flag lives.
-        self._heart_timeout = max(0.5, heartbeat / 2)
+        # A heartbeat must be over, and its repeat too, while the flag lives; where the link is slower, it gets longer.
+        self._heart_patience = Patience(max(0.5, heartbeat / 2), LONGEST_HEARTBEAT)
+        self._keep = max(KEEP, heartbeat)
         self._blocking_id: int | None = None
         self._by_digest = True  # False: this server has no EVALSHA for us
+        self._brought: set[str] = set()  # digests of scripts that Redis should know
         try:
             self._options = {k: v for k, v in _parse_url(url).items() if k not in _NOT_FROM_URL}
-            self._options["connection_class"] = _CLASSES[self._options.get("connection_class", Connection)]
-            self._pool(COMMAND_TIMEOUT).make_connection()
+            kind = self._options.get("connection_class", Connection)
+            self._options["connection_class"] = CLASSES[kind]
+            if kind is not UnixDomainSocketConnection:
+                self._options["socket_keepalive_options"] = tcp_options(self._keep)
+            self._pool(Patience(COMMAND_TIMEOUT)).make_connection()
         except (ValueError, TypeError, RedisError):  # their texts repeat what stands there
             raise UsageError(
                 f"--redis {self.address}: an option after the ? is unknown or has no possible value"
@@ -120,38 +125,39 @@ class Connections:
 
     # -- clients
 
-    def _pool(self, timeout: float | None, **options: Any) -> redis.ConnectionPool:
+    def _pool(self, patience: Patience, **options: Any) -> redis.ConnectionPool:
         fixed = {
             "protocol": 2,
             "driver_info": _DRIVER,
             "retry": Retry(NoBackoff(), 0),
             "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout or CONNECT_TIMEOUT,
+            "patience": patience,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "trusted": 2 * self._keep,
             "decode_responses": True,
             "encoding_errors": "surrogateescape",
         }
         return redis.ConnectionPool(**{**self._options, **fixed, **options})
 
-    def _client(self, timeout: float | None, **options: Any) -> Any:
+    def _client(self, patience: Patience, **options: Any) -> Any:
         """A client with one connection, which is opened here and again after each loss."""
-        return redis.Redis(connection_pool=self._pool(timeout, **options), single_connection_client=True)
+        return redis.Redis(connection_pool=self._pool(patience, **options), single_connection_client=True)
 
     @cached_property
     def _heart(self) -> Any:
-        return self._client(self._heart_timeout)
+        return self._client(self._heart_patience)
 
     @cached_property
     def _commands(self) -> Any:
-        return self._client(COMMAND_TIMEOUT)
+        return self._client(Patience(COMMAND_TIMEOUT))
 
     @cached_property
     def _blocking(self) -> Any:
-        return self._client(self._wait + SPARE, socket_connect_timeout=CONNECT_TIMEOUT, redis_connect_func=self._greet)
+        return self._client(Patience(self._wait + SPARE), redis_connect_func=self._greet)
 
     @cached_property
     def _listener(self) -> Any:
-        return redis.Redis(connection_pool=self._pool(None))
+        return redis.Redis(connection_pool=self._pool(Patience(COMMAND_TIMEOUT)))
 
     def _greet(self, connection: Any) -> None:
         """Remembers the id under which this connection's blocking command can be ended."""
@@ -160,6 +166,20 @@ class Connections:
         with suppress(ResponseError):  # not permitted, renamed: then a wait ends by itself
             connection.send_command("CLIENT", "ID")
             self._blocking_id = connection.read_response()
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds that the last heartbeat was under way, there and back; 0 before the first."""
+        return self._heart_patience.round_trip
+
+    def keep(self) -> float:
+        """Uses the connection for commands if nobody did for a while. Seconds until it should be called again."""
+        with self._asking("_commands") as commands:
+            left: float = self._keep - commands.connection.idle
+            if left > 0:
+                return left
+            commands.ping()
+        return self._keep
 
     # -- calls
 
@@ -201,15 +221,16 @@ class Connections:
 
     def _run(self, script: Script, keys: Sequence[str], *args: Any, client: str = "_commands") -> Any:
         with self._asking(client) as asked:
-            if self._by_digest:
+            if self._by_digest and script.digest in self._brought:
                 try:
                     return asked.evalsha(script.digest, len(keys), *keys, *args)
                 except NoScriptError:
                     pass
                 except ResponseError as error:
-                    if not _lacks(error, "evalsha"):
+                    if not lacks(error, "evalsha"):
                         raise
                     self._by_digest = False  # only shorter
+            self._brought.add(script.digest)  # the first call brings the script: a large one is not sent twice
             return asked.eval(script.text, len(keys), *keys, *args)
 
     def _block(self, *command: str) -> Any:
@@ -239,140 +260,6 @@ class Connections:
                 raise
             except BaseException as error:
                 strays.say(error)
-
-
-class _Link:
-    """What redis-py's connections do otherwise: the base of those that follow, before redis-py's own."""
-
-    _sock: Any
-    _parser: Any
-
-    def send_packed_command(self: Any, command: Sequence[bytes], check_health: bool = True) -> None:
-        """Sends the pieces of a command, each as long as it makes progress."""
-        if self._sock is None:
-            self.connect_check_health(check_health=False)
-        try:
-            for piece in command:
-                sent = self._sock.send(piece)
-                while sent < len(piece):
-                    sent += self._sock.send(memoryview(piece)[sent:])
-        except TimeoutError:
-            self.disconnect()
-            raise redis.TimeoutError("no progress in sending") from None
-        except OSError as error:
-            said = self._last_word() if isinstance(error, BrokenPipeError | ConnectionResetError) else ""
-            self.disconnect()
-            raise redis.ConnectionError(said or f"while sending: {error.strerror}") from error
-        except BaseException:
-            self.disconnect()  # half a command is on its way
-            raise
-
-    def _last_word(self) -> str:
-        """What the server said before it closed the connection, such as why."""
-        try:
-            said = self._parser.read_response()
-        except (RedisError, OSError) as error:
-            return str(error)
-        return str(said) if isinstance(said, RedisError) else ""
-
-
-class _TcpConnection(_Link, Connection):
-    pass
-
-
-class _UnixConnection(_Link, UnixDomainSocketConnection):
-    pass
-
-
-class _TlsConnection(_Link, SSLConnection):
-    """A plain Redis waits for the end of what it takes for a command, and never answers a TLS handshake."""
-
-    def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
-        patience = sock.gettimeout()
-        sock.settimeout(HANDSHAKE)
-        try:
-            wrapped = self._shaken(sock)
-        except TimeoutError:
-            if _speaks_plainly(self.host, self.port):
-                raise ssl.SSLError(_NO_TLS) from None
-            slow = Connection._connect(self)  # type: ignore[no-untyped-call]
-            wrapped = self._shaken(slow)
-        wrapped.settimeout(patience)
-        return wrapped
-
-    def _shaken(self, sock: socket.socket) -> Any:
-        return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
-
-
-_CLASSES = {Connection: _TcpConnection, SSLConnection: _TlsConnection, UnixDomainSocketConnection: _UnixConnection}
-
-_NO_TLS = "WRONG_VERSION_NUMBER"  # what OpenSSL says when the answer is none of TLS
-
-
-def _speaks_plainly(host: str, port: int) -> bool:
-    """Whether a Redis without TLS answers there."""
-    try:
-        with socket.create_connection((host, port), timeout=HANDSHAKE / 2) as probe:
-            probe.sendall(b"PING\r\n")
-            return probe.recv(1) in (b"+", b"-")
-    except OSError:
-        return False
-
-
-# -- what errors mean
-
-
-def reason(error: BaseException) -> str:
-    """The error's text in one line. What Redis repeats of an unknown command may be a password."""
-    text = " ".join(str(error).split()).partition(", with args beginning with")[0]
-    return text.rstrip(".") or type(error).__name__
-
-
-def is_unknown_command(error: BaseException) -> bool:
-    """Whether the server does not know a command, because it was renamed or disabled."""
-    return any(words in str(error).lower() for words in _UNKNOWN)
-
-
-def _lacks(error: ResponseError, command: str) -> bool:
-    """Whether it is this very command that is unknown or not permitted."""
-    return (isinstance(error, NoPermissionError) or is_unknown_command(error)) and command in str(error).lower()
-
-
-# What a server, or TLS, says to a first call: words of it, the end that they mean, and what to tell the user.
-_CAUSES: tuple[tuple[tuple[str, ...], type[GtaskError], str], ...] = (
-    (("without any password", "no password is set"), Refused,
-     "Redis at {address} refuses: {text}; it wants no password, so take it out of the URL (redis://user:password@host)"),
-    (("authentication required",), Refused,
-     "Redis at {address} refuses: {text}; put user and password into GTASK_REDIS (redis://user:password@host)"),
-    (("invalid username-password", "invalid password"), Refused,
-     "Redis at {address} refuses: {text}; correct them in the URL (redis://user:password@host)"),
-    (("no permissions", *_UNKNOWN), Refused, "Redis at {address} refuses: {text}; gtask needs this command"),
-    (("db index", "select is not allowed"), UsageError,
-     "Redis at {address} has no such database: {text}; the last / of the URL names it, and /0 is always there"),
-    (("is loading",), Unreachable, "Redis at {address} is still loading its data; try again when it has finished"),
-    (("max number of clients",), Unreachable,
-     "Redis at {address} takes no more connections: {text}; end some clients or raise its maxclients"),
-    (("certificate_verify_failed",), Unreachable,
-     "the certificate of Redis at {address} is not accepted: {text}; ?ssl_ca_certs=FILE behind the URL names the CA "
-     "that signed it, and the host must be one that it was made for"),
-    (("wrong_version_number", "record layer failure"), Unreachable,
-     "Redis at {address} speaks no TLS; write redis:// in the place of rediss://, or name its TLS port"),
-    (("[ssl", "[x509"), Unreachable,
-     "no TLS with Redis at {address}: {text}; are the files right that the URL names behind the ?"),
-    (("closed by server", "connection reset"), Unreachable,
-     "who listens at {address} ends the connection: {text}; if it speaks TLS, write rediss://"),
-)  # fmt: skip
-
-
-def explained(error: RedisError | OSError, address: str) -> GtaskError:
-    """The end of a program that cannot begin with the Redis at `address`: its cause, and what to do about it."""
-    text = reason(error)
-    for words, end, line in _CAUSES:
-        if any(word in text.lower() for word in words):
-            return end(line.format(address=address, text=text))
-    if isinstance(error, ResponseError):
-        return Unreachable(f"Redis at {address} answers: {text}")
-    return Unreachable(f"no Redis at {address}: {text}; start one, or name another with --redis or GTASK_REDIS")
 
 
 _parse_url: Any = parse_url  # redis-py leaves it untyped

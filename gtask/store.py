@@ -16,7 +16,8 @@ from typing import Any
 
 from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError
 
-from gtask.connections import Connections, Script, explained
+from gtask.causes import explained
+from gtask.connections import Connections, Script
 from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Rejected, Trouble, Unreachable
 
 OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
@@ -231,11 +232,20 @@ class Store(Connections):
 
     def notices(self) -> Iterator[None]:
         """One item each time the flag is given up by its owner. Blocks; own connection. Raises Trouble."""
-        with self._asking("_listener") as listener, listener.pubsub(ignore_subscribe_messages=True) as pubsub:
+        with self._asking("_listener") as listener, listener.pubsub() as pubsub:
             pubsub.subscribe(self.keys.channel)
+            answered = True
             while True:
-                if pubsub.get_message(timeout=None):
-                    yield
+                message = pubsub.get_message(timeout=self._keep)
+                if message is not None:
+                    answered = True
+                    if message["type"] == "message":
+                        yield
+                elif answered:
+                    pubsub.ping()  # a connection that is only listened at would be forgotten by middle boxes
+                    answered = False
+                else:
+                    raise Trouble("no answer on the connection for notices")
 
     # -- generation
 

@@ -14,6 +14,7 @@ from gtask import signals, strays
 from gtask.config import Config
 from gtask.connections import backoff
 from gtask.delivery import AtLeastOnce, AtMostOnce
+from gtask.distance import Distance
 from gtask.election import Election, Term
 from gtask.exceptions import (
     EXIT_OK,
@@ -69,6 +70,7 @@ class Task:
         self._outage = Outage(store.address, backoff)
         self._membership = Membership(store, config.heartbeat, config.wait, config.generate)
         self._election = Election(store, self._membership, config.heartbeat, config.generate)
+        self._distance = Distance(config.heartbeat)
         self._pulse = Pulse(make_store, self._membership, config.heartbeat)
         self._handler = Handler(
             handle,
@@ -89,6 +91,7 @@ class Task:
         writing = self._spawn("writer", self._writer.run if self._writer else self._chronicle)
         heartbeat = self._spawn("heartbeat", self._beat_on)
         self._spawn("notices", self._listen)
+        self._spawn("keep", self._keep)
         self._spawn("recovery", self._recover)
         self._spawn("tend", self._handler.tend)
         for number in range(self._config.concurrency):
@@ -156,6 +159,8 @@ class Task:
         while self._beating:
             pause = self._outage.insist("heartbeat", self._election.step, self._expired)
             self._pulse.beaten()
+            if advice := self._distance.advice(self._store.round_trip):
+                log.warning("%s", advice)
             keep_speaking()  # what users' code has taken away since the last time
             signals.keep()
             self._follow()
@@ -234,6 +239,14 @@ class Task:
                 pause = REASK  # it works without, but rights can come back
             except Trouble:
                 pass
+            gevent.sleep(pause)
+
+    def _keep(self) -> None:
+        """Keeps the connection for commands in use while there are none."""
+        while True:
+            pause = RELISTEN
+            with suppress(Trouble):  # whoever needs the connection next opens it anew
+                pause = self._store.keep()
             gevent.sleep(pause)
 
     def _recover(self) -> None:
