@@ -206,7 +206,7 @@ class Generator:
             if not quick or len(drawn) >= self._most or size >= BATCH_BYTES:
                 self._wait_for_room(quick, due)
                 if self._over:
-                    return
+                    return  # also where generate was interrupted and has gone on
                 began = perf_counter()
             elif began >= yield_at:
                 self._at_home = True
@@ -221,8 +221,6 @@ class Generator:
                 return
             except BaseException as error:
                 raise self._blame(error) from error
-            if self._over and (self._deposed or self._failure is not None):
-                return  # it was interrupted, and has gone on; the next term draws this message again
             data = self._encoded(message, messages)
             drawn.append(data)
             if len(drawn) == 1:

@@ -98,9 +98,9 @@ def test_a_fleet_outlives_a_source_that_is_away_for_3_s(server, redis, run, writ
 def test_the_task_that_failed_handles_on_and_leaves_the_next_term_to_another_one(redis, run, write, tmp_path) -> None:
     """Its own machine may be what is wrong. Alone it tries again."""
     write(
-        "import os\n"
+        "import os, time\n"
         "def generate(last):\n"
-        "    with open('terms', 'a') as file: print(os.getpid(), file=file)\n"
+        "    with open('terms', 'a') as file: print(os.getpid(), time.monotonic(), file=file)\n"
         "    raise OSError('bad machine')\n"
         "    yield\n"
     )
@@ -108,8 +108,9 @@ def test_the_task_that_failed_handles_on_and_leaves_the_next_term_to_another_one
     wait_until(lambda: redis.hget("generator", "failures") == b"2", "alone it tries again")
     second = run()
     wait_until(lambda: redis.hget("generator", "failures") == b"4", "two more terms")
-    pids = [int(pid) for pid in (tmp_path / "terms").read_text().split()]
-    assert pids[:4] == [first.pid, first.pid, second.pid, first.pid]
+    terms = [line.split() for line in (tmp_path / "terms").read_text().splitlines()]
+    assert [int(pid) for pid, _ in terms[:4]] == [first.pid, first.pid, second.pid, first.pid]
+    assert float(terms[1][1]) - float(terms[0][1]) >= 0.75 + 0.5, "the fleet's pause, and a heartbeat longer"
     redis.rpush("messages", *range(100))
     wait_until(lambda: first.total("processed") + second.total("processed") == 100, "both handle")
 
@@ -424,7 +425,7 @@ def test_a_message_above_the_server_s_limit_ends_the_term_in_one_line(new_server
     server = new_server("proto-max-bulk-len", "1mb")
     with server.client() as client:
         client.execute_command("ACL SETUSER", "default", rights)
-        task = start("--redis", server.url, "--generate", "jobs:generate", *QUICKLY)
+        task = start("--redis", server.tcp_url, "--generate", "jobs:generate", *QUICKLY)
         error = wait_until(lambda: client.hget("generator", "error")).decode()
         if rights == "+config":
             assert error == (
