@@ -36,3 +36,9 @@ def test_a_handler_asks_at_least_once_each_heartbeat() -> None:
 
 def test_a_flag_without_expiry_is_asked_for_once_each_heartbeat() -> None:
     assert pause(beat(remaining=-0.001), 1, 0) == 1
+
+
+def test_who_stands_back_after_a_failure_asks_when_that_is_over() -> None:
+    assert 0.4 < pause(beat(remaining=-0.002), 1, 0, standing_back=0.4) < 0.42
+    assert 0.4 < pause(beat(remaining=0.2), 1, 0, standing_back=0.4) < 0.42
+    assert pause(beat(remaining=0.2), 1, 0, standing_back=30) == 1

@@ -61,6 +61,22 @@ def test_who_gives_up_gets_the_last_trouble(outage) -> None:
         asking.get(timeout=5)
 
 
+def test_who_fails_otherwise_waits_for_redis_no_more(outage, caplog) -> None:
+    """Else the outage would never be over, and the next one not be said."""
+    redis = Redis(3)
+
+    def attempt() -> str:
+        if redis.failures == 0:
+            raise ValueError("another way to fail")
+        return redis.attempt()
+
+    for _ in range(2):
+        redis.failures = 3
+        with pytest.raises(ValueError, match="another way"):
+            outage.insist("me", attempt, Event())
+    assert [message.split()[0] for message in caplog.messages] == ["lost", "lost"]
+
+
 def test_a_second_outage_is_said_again(outage, caplog) -> None:
     for _ in range(2):
         outage.insist("me", Redis(3).attempt, Event())
