@@ -19,13 +19,12 @@ AFTER_EXPIRY = 0.002
 
 @dataclass(frozen=True)
 class Term:
-    """One time of being generator. `generated` and `last` are where the one before left off, `since_push` how many
-    seconds before this term's election the last push was (None: there was none)."""
+    """One time of being generator. `generated` is where the one before left off, `since_push` how many seconds
+    before this term's election the last push was (None: there was none)."""
 
     member: Member
     number: int
     generated: int
-    last: str | None
     since_push: float | None = None
 
 
@@ -67,7 +66,7 @@ class Election:
             self._warn_of_an_endless_flag(beat.endless)
             if beat.elected:
                 self._say_whose(beat.before)
-                self.term = Term(member, beat.term, beat.generated, beat.last, beat.since_push)
+                self.term = Term(member, beat.term, beat.generated, beat.since_push)
             elif not beat.renewed:
                 self.term = None
             now = monotonic()

@@ -187,9 +187,15 @@ class Generator:
             log.warning("while it was ended, %s", failed)
 
     def _begin(self) -> Iterator[str | bytes]:
+        mine, last = self._insist(partial(self._store.position, self._term.member, self._term.number))
+        if not mine:
+            self._refused = True
+            self.abandon()
+        if self._over:
+            return iter(())
         self._at_home = False
         try:
-            messages = self._generate(self._term.last)
+            messages = self._generate(last)
             if not isinstance(messages, (str, bytes, bytearray, memoryview, Mapping)) and messages is not None:
                 return iter(messages)
         except BaseException as error:

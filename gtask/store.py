@@ -85,7 +85,6 @@ class Beat:
     endless: bool
     dead: list[int]
     generated: int
-    last: str | None
     before: str | None  # elected: the name of the `generate` of the last term, whoever's it was
     since_push: float | None = None
 
@@ -210,11 +209,11 @@ class Store(Connections):
         if answer[0] < 0:
             raise NotMember
         role, term, remaining, dead, *rest = answer
-        generated, last, before, since = rest if role == 2 else (0, None, None, None)
+        generated, before, since = rest if role == 2 else (0, None, None)
         since = None if since is None else since / 1000
         dead = [int(i) for i in dead]
         endless = remaining == -1  # PTTL's answer for a key that never expires
-        return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, generated, last, before, since)
+        return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, generated, before, since)
 
     def release(self, member: Member, term: int) -> bool:
         """Gives the flag up and tells the others. False when it was not this task's any more."""
@@ -248,6 +247,12 @@ class Store(Connections):
                     raise Trouble("no answer on the connection for notices")
 
     # -- generation
+
+    def position(self, member: Member, term: int) -> tuple[bool, str | None]:
+        """Where the generator goes on (position.lua): whether it is still this task, and the last message pushed."""
+        k = self.keys
+        answer = self._run(_POSITION, (k.flag, k.owner, k.generator, k.members), member.task_id, member.record, term)
+        return (True, answer[0] if answer else None) if isinstance(answer, list) else (False, None)
 
     def push(
         self, member: Member, term: int, before: int, messages: Sequence[bytes], *, first: bool = False
@@ -445,7 +450,7 @@ def _paired(flat: Sequence[str]) -> dict[str, str]:
 def _script(name: str) -> Script:
     folder = resources.files("gtask") / "lua"
     text = (folder / f"{name}.lua").read_text()
-    if name in ("beat", "push", "release"):
+    if name in ("beat", "position", "push", "release"):
         text = (folder / "fence.lua").read_text() + text
     if name in ("claim", "fail", "giveback", "reap"):
         text = (folder / "call.lua").read_text() + text
@@ -455,11 +460,11 @@ def _script(name: str) -> Script:
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
 _POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
 _REAP, _READ, _LOCK, _SETTLE = _script("reap"), _script("read"), _script("lock"), _script("settle")
-_STATUS = _script("status")
+_POSITION, _STATUS = _script("position"), _script("status")
 
 # What a task cannot do without: what it calls itself, and what its scripts call (by `pcall` what only accelerates).
 _NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(
-    *(script.calls for script in (_BEAT, _PUSH, _RELEASE, _POP, _CLAIM, _FAIL, _GIVEBACK, _REAP))
+    *(script.calls for script in (_BEAT, _POSITION, _PUSH, _RELEASE, _POP, _CLAIM, _FAIL, _GIVEBACK, _REAP))
 ))  # fmt: skip
 
 

@@ -8,7 +8,7 @@
 -- (release.lua), and the remaining time is that of this pause.
 -- KEYS flag owner generator tasks members resumed reaped
 -- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
--- -> {role, term, remaining ms until the flag can be taken, {ids for the reaper}, generated, last, generate before, ms
+-- -> {role, term, remaining ms until the flag can be taken, {ids for the reaper}, generated, generate before, ms
 --    since the last push}; role 0 handler, 1 renewed, 2 elected;
 --    {-1}: this task is not a member (it was reaped, or Redis is a new one), or its number is another's;
 --    {-2, generate}: it may neither join nor generate, for these keys belong to that other `generate`
@@ -86,8 +86,8 @@ elseif redis.call('PTTL', resumed) > grace then
 end
 local answer = {role, tonumber(term), math.max(redis.call('PTTL', flag), math.ceil(pause)), look}
 if role == 2 then
-  local generated, last, pushed_at = unpack(redis.call('HMGET', generator, 'generated', 'last', 'pushed_at'))
-  answer[5], answer[6], answer[7] = tonumber(generated or 0), last, theirs
-  answer[8] = pushed_at and math.floor(now * 1000 - pushed_at)
+  local generated, pushed_at = unpack(redis.call('HMGET', generator, 'generated', 'pushed_at'))
+  answer[5], answer[6] = tonumber(generated or 0), theirs
+  answer[7] = pushed_at and math.floor(now * 1000 - pushed_at)
 end
 return answer

@@ -1,4 +1,4 @@
--- Put before beat, push and release. Promise: 'held' only while task `id` owns the flag in its term `term` and nobody
+-- Put before beat, position, push and release. Promise: 'held' only while task `id` owns the flag in its term `term` and nobody
 -- has set the flag since.
 -- Another program's SET of the flag knows nothing of owners; it shows in the flag's life. Flag and owner expire at two
 -- moments that lie 5 ms apart, and the flag 1 ms before the time that its SET gave it. So whoever sets it again moves

@@ -44,6 +44,9 @@ class Candidate:
         self.term = answer.term if answer.elected or answer.renewed else 0
         return answer
 
+    def position(self) -> tuple[bool, str | None]:
+        return self.store.position(self.member, self.term)
+
     def push(self, before: int, *messages: bytes, term: int | None = None, first: bool = False) -> int | None:
         return self.store.push(self.member, term or self.term, before, messages, first=first)
 
@@ -144,13 +147,14 @@ def test_the_flag_lives_twice_the_heartbeat_and_its_owner_no_longer(redis, fleet
 def test_the_next_generator_goes_on_where_the_one_before_left_off(redis, fleet) -> None:
     first, second = fleet.join(), fleet.join()
     answer = first.beat()
-    assert (answer.generated, answer.last) == (0, None)
+    assert (answer.generated, first.position()) == (0, (True, None))
     first.push(0, b"1", b"2")
     first.push(2, b"\xff 3")
     expire(redis)
     answer = second.beat()
     assert answer.elected and answer.term > first.term
-    assert (answer.generated, answer.last) == (3, "\udcff 3")
+    assert (answer.generated, second.position()) == (3, (True, "\udcff 3"))
+    assert first.position() == (False, None)
     assert redis.hget("generator", "last") == b"\xff 3"
 
 
@@ -587,4 +591,6 @@ def test_a_renamed_function_goes_on_and_learns_whose_work_it_continues(fleet: Fl
 def test_keys_without_a_mark_are_anybody_s(redis, fleet: Fleet, generate: str) -> None:
     redis.hset("generator", mapping={"generated": 64, "last": "64"})
     redis.rpush("messages", "of another program")
-    assert fleet.join(generate=generate).beat().last == "64"
+    task = fleet.join(generate=generate)
+    task.beat()
+    assert task.position() == (True, "64")

@@ -49,6 +49,20 @@ def test_a_large_message_is_fetched_over_a_thin_link(proxy: Proxy, redis, start,
     wait_until(lambda: task.total("processed", "errors") == 1, "it came as a whole")
 
 
+@ONE_SERVER
+def test_a_large_position_is_fetched_while_the_flag_is_renewed(proxy: Proxy, redis, start, tmp_path: Path) -> None:
+    """Three seconds for `last`, in a flag's life of one."""
+    (tmp_path / "job.py").write_text("def generate(last): yield str(len(last))\ndef handle(_): 0\n")
+    redis.hset("generator", mapping={"generated": 1, "last": b"x" * 3 * MEGABYTE})
+    proxy.rate = MEGABYTE
+    task = start("--redis", proxy.url, "--generate", "job:generate", "--handle", "job:handle", "--heartbeat", "0.5")
+    wait_until(lambda: redis.lrange("messages", 0, -1) == [b"3000000"], "it goes on")
+    assert redis.hget("generator", "term") == b"1", "of the first term"
+    status = start("status", "--json", "--redis", proxy.url)
+    assert status.wait() == 0
+    assert "lost Redis" not in task.stderr
+
+
 # -- slow
 
 

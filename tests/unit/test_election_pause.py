@@ -15,7 +15,6 @@ def beat(*, renewed: bool = False, elected: bool = False, remaining: float) -> B
         endless=False,
         dead=[],
         generated=0,
-        last=None,
         before=None,
     )
 
