@@ -130,3 +130,22 @@ def test_status_looks_at_a_full_redis(new_server: NewServer, start) -> None:
     status = start("status", "--json", "--redis", server.url)
     assert (status.wait(), status.stderr) == (0, "")
     assert json.loads(status.lines[0])["generator"]["taskId"] == task.task_id
+
+
+@pytest.mark.parametrize("arguments", [["getErrors"], ["retryErrors"], ["retryErrors", "--match", "entry"]])
+def test_failed_messages_are_taken_out_of_a_full_redis(new_server: NewServer, start, arguments: list[str]) -> None:
+    """They are what fills it, perhaps: so it makes room before it takes any."""
+    server = new_server()
+    entries = [f"entry {i}".encode() for i in range(1200)]
+    with server.client() as client:
+        client.rpush("errors", *entries)
+        client.config_set("maxmemory", "1")
+        with pytest.raises(redis.OutOfMemoryError):
+            client.set("key", "value")
+        command = start(*arguments, "--redis", server.url)
+        assert (command.wait(), command.stderr) == (0, "")
+        assert client.llen("errors") == 0
+        if arguments == ["getErrors"]:
+            assert [json.loads(line)["message"].encode() for line in command.lines] == entries
+        else:
+            assert client.lrange("messages", 0, -1) == entries
