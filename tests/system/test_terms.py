@@ -438,3 +438,14 @@ def test_a_message_above_the_server_s_limit_ends_the_term_in_one_line(new_server
         client.rpush("messages", "handled")
         wait_until(lambda: task.total("processed") == 2, "it handles on")
     assert task.process.poll() is None
+
+
+@ONE_SERVER
+def test_a_timeout_that_generate_has_left_behind_ends_its_term(server, redis, start, write) -> None:
+    """It is thrown into the greenlet that draws, which by then waits for the interval."""
+    write("import gevent\ndef generate(last):\n    gevent.Timeout(0.2).start()\n    yield 'one'\n    yield 'two'\n")
+    task = start("--redis", server.url, "--generate", "jobs:generate", *AT_ONCE, "--interval", "60000")
+    error = wait_until(lambda: redis.hget("generator", "error"))
+    assert error == b"jobs:generate has left a gevent.timeout.Timeout: 0.2 seconds behind"
+    wait_until(lambda: task.total("processed") == 1, "it handles")
+    assert "Traceback" not in task.stderr
