@@ -36,7 +36,7 @@ from redis.retry import Retry
 
 from gtask import strays
 from gtask.causes import is_unknown_command, lacks, reason
-from gtask.exceptions import Forbidden, Rejected, Trouble, UsageError, WrongType
+from gtask.exceptions import Forbidden, Rejected, Trouble, Unanswered, UsageError, WrongType
 from gtask.links import CLASSES, Patience, tcp_options
 from gtask.urls import masked
 
@@ -51,6 +51,7 @@ SPARE = 2.0  # seconds that the answer to a blocking command may be late
 _PASSING = ("LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOAUTH",
             "NOPERM", "ACL failure", "can't run this command")  # fmt: skip
 _PASSING_CLASSES = (OutOfMemoryError, ClusterDownError, TryAgainError)
+_PROTOCOL_ERROR = "Protocol error"  # never passes by itself: the call is larger than the server permits
 _NOT_THE_PRIMARY = ("READONLY", "UNBLOCKED")
 # Taken from a URL's query they would undo the choices above.
 _NOT_FROM_URL = {"retry", "retry_on_timeout", "retry_on_error", "socket_timeout", "socket_connect_timeout", "protocol",
@@ -196,13 +197,15 @@ class Connections:
             self._follow(error, name)
             raise Trouble(f"the keys are at {error.host}:{error.port}") from error
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            if _PROTOCOL_ERROR in str(error):  # the last word of a server that takes no call of this size
+                raise Rejected(f"Redis: {reason(error)}") from error
             raise Trouble(reason(error)) from error
         except ResponseError as error:
             if isinstance(error, NoPermissionError) or is_unknown_command(error):
                 raise Forbidden(reason(error)) from error
             if isinstance(error, ReadOnlyError) or any(word in str(error) for word in _NOT_THE_PRIMARY):
                 self._drop(name)
-            elif "Protocol error" in str(error):
+            elif _PROTOCOL_ERROR in str(error):
                 raise Rejected(f"Redis: {reason(error)}") from error
             elif not any(word in str(error) for word in _PASSING) and not isinstance(error, _PASSING_CLASSES):
                 hint = "does another program use these keys? see --namespace"
@@ -221,17 +224,26 @@ class Connections:
 
     def _run(self, script: Script, keys: Sequence[str], *args: Any, client: str = "_commands") -> Any:
         with self._asking(client) as asked:
-            if self._by_digest and script.digest in self._brought:
-                try:
-                    return asked.evalsha(script.digest, len(keys), *keys, *args)
-                except NoScriptError:
-                    pass
-                except ResponseError as error:
-                    if not lacks(error, "evalsha"):
-                        raise
-                    self._by_digest = False  # only shorter
-            self._brought.add(script.digest)  # the first call brings the script: a large one is not sent twice
-            return asked.eval(script.text, len(keys), *keys, *args)
+            asked.connection.connect()  # where it is not; what fails from here on may have happened
+            try:
+                return self._call(asked, script, keys, *args)
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                if _PROTOCOL_ERROR in str(error):
+                    raise
+                raise Unanswered(reason(error)) from error
+
+    def _call(self, asked: Any, script: Script, keys: Sequence[str], *args: Any) -> Any:
+        if self._by_digest and script.digest in self._brought:
+            try:
+                return asked.evalsha(script.digest, len(keys), *keys, *args)
+            except NoScriptError:
+                pass
+            except ResponseError as error:
+                if not lacks(error, "evalsha"):
+                    raise
+                self._by_digest = False  # only shorter
+        self._brought.add(script.digest)  # the first call brings the script: a large one is not sent twice
+        return asked.eval(script.text, len(keys), *keys, *args)
 
     def _block(self, *command: str) -> Any:
         """The reply of a command that waits in Redis.

@@ -4,23 +4,31 @@ Calls that change Redis are numbered. One of which no reply came is repeated as 
 the scripts recognise it by its number; so every method here bears repeating after Trouble.
 """
 
+import json
+import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
-from gtask.exceptions import NotMember, Trouble
+from gtask.exceptions import NotMember, Rejected, Trouble, Unanswered
 from gtask.membership import Membership
-from gtask.pace import Turns
-from gtask.store import Member, Settled, Store, Suspects
+from gtask.pace import Reach, Turns
+from gtask.protocol import printable
+from gtask.store import REPLY_BYTES, Member, Settled, Store, Suspects
+
+log = logging.getLogger(__name__)
 
 NEAR = 16  # messages in the list beside which an acknowledgement is as quick as without them
 
 ASTRAY = 3600.0  # seconds: a BLMOVE of which no answer came is not served later than this (reap.lua)
 
+LARGE = 1 << 19  # characters: a failure record that is longer may be longer than what Redis takes
+
 Call = Callable[[Member], None]
+Failure = tuple[str, str]  # a message and the record for `errors`
 
 
 class Delivery(ABC):
@@ -35,6 +43,7 @@ class Delivery(ABC):
         self._store = store
         self._membership = membership
         self._seq = 0
+        self._reach = Reach(REPLY_BYTES)
 
     @abstractmethod
     def take(self, want: int) -> list[str]:
@@ -84,15 +93,25 @@ class AtMostOnce(Delivery):
 
     def __init__(self, store: Store, membership: Membership) -> None:
         super().__init__(store, membership)
-        self._failed: list[str] = []
+        self._failed: list[Failure] = []
         self._call: Call | None = None  # on its way, repeated until its reply has come
         self._back: Call | None = None  # it, if it gives back or leaves
         self._leaving = False
 
     def take(self, want: int) -> list[str]:
         self._settle()
+        reach = self._reach.bytes(monotonic())
+        want = want * reach // REPLY_BYTES  # small messages too: it is not known what was too large
         # One message is what BLPOP is for; only a batch is worth a call that may find nothing.
-        return self._store.pop(want) if want > 1 else []
+        if want <= 1:
+            return []
+        try:
+            return self._store.pop(want, reach)
+        except Unanswered:
+            self._reach.lost(monotonic())
+            log.warning("an answer of Redis was lost, and with it up to %d messages (at-most-once); the next requests "
+                        "are for less", want)  # fmt: skip
+            raise
 
     def wait(self) -> list[str]:
         message = self._store.blpop()
@@ -102,7 +121,7 @@ class AtMostOnce(Delivery):
         pass
 
     def failed(self, message: str, record: str, batch: int) -> None:
-        self._failed.append(record)
+        self._failed.append((message, record))
 
     def lost_with(self, running: Iterable[str]) -> Sequence[str]:
         return list(running)
@@ -148,9 +167,22 @@ class AtMostOnce(Delivery):
     def _settle(self) -> None:
         self._complete(self._call)
         if self._failed:
-            seq, records = self._next(), self._failed
+            storing = self._storing(self._next(), self._failed)
             self._failed = []
-            self._complete(lambda me: self._store.fail(me, seq, records))
+            self._complete(storing)
+
+    def _storing(self, seq: int, failed: list[Failure]) -> Call:
+        def store(me: Member) -> None:
+            nonlocal failed
+            try:
+                self._store.fail(me, seq, [record for _, record in failed])
+            except (Trouble, Rejected) as error:
+                before, failed = failed, _shorter(failed)
+                if failed != before and isinstance(error, Rejected):
+                    raise Trouble(str(error)) from error  # the next attempt is smaller
+                raise
+
+        return store
 
     def _complete(self, call: Call | None) -> None:
         """Makes the call until it is done, as another member if need be; after Trouble it is still to be made."""
@@ -186,7 +218,7 @@ class AtLeastOnce(Delivery):
         self._long: Counter[str] = Counter()
         self._suspects = Suspects.NONE
         self._done: list[str] = []
-        self._failed: list[str] = []
+        self._failed: list[Failure] = []
         self._claim: _Claim | None = None
         self._back: tuple[int, int] | None = None  # a give_back on its way: its number, how many
         self._waiting = False  # a BLMOVE is on its way
@@ -201,16 +233,28 @@ class AtLeastOnce(Delivery):
         if self._claim is None:
             self._seq += 1
             turn = self._turns.mine(monotonic(), waiting=self._suspects is not Suspects.NONE)
-            self._claim = _Claim(self._seq, want, turn, self._settle(want))
+            reach = self._reach.bytes(monotonic())
+            self._claim = _Claim(self._seq, want, reach, turn, self._settle(want), self._failed)
             self._done, self._failed = [], []
         claim, batch, member = self._claim, self.batch, self._membership.member
         moved, self._moved = self._moved, None
         try:
-            suspects, messages = self._store.claim(member, claim.seq, claim.want, claim.settled, turn=claim.turn)
-        except (Trouble, NotMember) as error:
+            suspects, messages = self._store.claim(
+                member, claim.seq, claim.want, replace(claim.settled, failed=[record for _, record in claim.failed]),
+                turn=claim.turn, reply_bytes=claim.reply_bytes,
+            )  # fmt: skip
+        except (Trouble, Rejected) as error:
             self._moved = self._moved or moved
-            if isinstance(error, Trouble):
-                raise
+            if batch == self.batch:
+                smaller = replace(claim, failed=_shorter(claim.failed))
+                if isinstance(error, Unanswered):
+                    smaller = replace(smaller, reply_bytes=self._reach.lost(monotonic()))
+                self._claim = smaller
+                if isinstance(error, Rejected) and smaller != claim:
+                    raise Trouble(str(error)) from error
+            raise
+        except NotMember:
+            self._moved = self._moved or moved
             self._membership.join(instead_of=member)
             return []
         if batch != self.batch:
@@ -225,10 +269,10 @@ class AtLeastOnce(Delivery):
 
     def _settle(self, want: int) -> Settled:
         """What to tell of the messages in hand: what stays or what is finished, whichever is shorter."""
-        done, failed = self._done, self._failed
+        done = self._done
         if len(done) == len(self._near) + self._long.total():
             self._near, self._long = [], Counter()
-            return Settled(all=True, failed=failed)
+            return Settled(all=True)
         # Of equal messages the oldest one counts as finished: those behind it may be given back as not started.
         long, near = [], []
         for message in done:
@@ -254,8 +298,8 @@ class AtLeastOnce(Delivery):
             self._long.update(stay)
             self._near = []
         if sum(map(len, stay)) > sum(map(len, done)):
-            return Settled(finished=done, failed=failed, away=away)
-        return Settled(stay=stay, finished=long, failed=failed, away=away)
+            return Settled(finished=done, away=away)
+        return Settled(stay=stay, finished=long, away=away)
 
     def wait(self) -> list[str]:
         task_id = self._membership.member.task_id
@@ -279,7 +323,7 @@ class AtLeastOnce(Delivery):
     def failed(self, message: str, record: str, batch: int) -> None:
         if batch == self.batch:
             self._done.append(message)
-            self._failed.append(record)
+            self._failed.append((message, record))
 
     def lost_with(self, running: Iterable[str]) -> Sequence[str]:
         return []  # they are on this task's list, and `leave` gives them back
@@ -335,5 +379,22 @@ class _Claim:
 
     seq: int
     want: int
+    reply_bytes: int
     turn: bool
-    settled: Settled
+    settled: Settled  # but for the failures
+    failed: list[Failure]
+
+
+def _shorter(failed: list[Failure]) -> list[Failure]:
+    """The failures after a call that Redis did not take, perhaps because of their size: for large ones the message as
+    it is, which Redis took once; the log says why it failed."""
+    kept = []
+    for message, record in failed:
+        if record != message and len(record) > LARGE:
+            log.warning(
+                "a failed message of %d characters stands in errors as it is, for Redis did not take its record: %s",
+                len(message), printable(str(json.loads(record)["error"])),
+            )  # fmt: skip
+            record = message  # noqa: PLW2901
+        kept.append((message, record))
+    return kept

@@ -10,7 +10,7 @@ GtaskError
  ├─ Rejected          70  Redis will never take this call; who made it can often go on without it
  └─ Refused           77  Redis wants (other) credentials, or forbids our commands
 
-Trouble (Forbidden), NotMember: no end, only news from Redis that the caller deals with
+Trouble (Forbidden, Unanswered), NotMember: no end, only news from Redis that the caller deals with
 """
 
 EXIT_OK = 0
@@ -79,6 +79,10 @@ class Trouble(Exception):
 
 class Forbidden(Trouble):
     """Raised when Redis does not permit a command; rights can come back, so a task waits for them too."""
+
+
+class Unanswered(Trouble):
+    """Raised when a call was sent and no answer came: it may have happened, and what it would have brought is lost."""
 
 
 class NotMember(Exception):

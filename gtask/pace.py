@@ -61,3 +61,34 @@ class Turns:
     def served(self) -> None:
         """The task has got suspects."""
         self._served = True
+
+
+class Reach:
+    """How large a reply to ask for, in bytes.
+
+    One that was lost may have been thrown away by Redis together with the connection (client-output-buffer-limit), and
+    the next one of that size would be, too: so each loss halves it. It grows again when all has been quiet for a while,
+    each time a longer one.
+    """
+
+    QUIET = 10.0  # seconds, at first
+    LONGEST = 3600.0
+
+    def __init__(self, most: int) -> None:
+        self._most = self._bytes = most
+        self._quiet = self.QUIET
+        self._grows_at = 0.0
+
+    def bytes(self, now: float) -> int:
+        """At this time."""
+        if self._bytes < self._most and now >= self._grows_at:
+            self._bytes = min(2 * self._bytes, self._most)
+            self._grows_at = now + self._quiet
+        return self._bytes
+
+    def lost(self, now: float) -> int:
+        """A reply was lost. How much to ask for instead."""
+        self._bytes = max(1, self._bytes // 2)
+        self._grows_at = now + self._quiet
+        self._quiet = min(2 * self._quiet, self.LONGEST)
+        return self._bytes

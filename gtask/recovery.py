@@ -2,6 +2,7 @@
 
 import logging
 
+from gtask.delivery import LARGE
 from gtask.handler import failure_record
 from gtask.store import DEATHS_OF_POISON, Store
 
@@ -16,9 +17,11 @@ def recover(store: Store, task_id: int) -> None:
     """
     reaped = store.reap(task_id)
     while reaped.poison:
-        message = store.first_held(task_id)
-        reason = f"killed the {DEATHS_OF_POISON} tasks that handled it"
-        reaped = store.reap(task_id, reaped.poison, failure_record(message, reason, task_id))
+        record = ""  # of a message so large that Redis might not take its record: the message as it is
+        if reaped.poison_bytes <= LARGE:
+            reason = f"killed the {DEATHS_OF_POISON} tasks that handled it"
+            record = failure_record(store.first_held(task_id), reason, task_id)
+        reaped = store.reap(task_id, reaped.poison, record if len(record) <= LARGE else "")
     if reaped.moved or reaped.poisoned:
         log.warning("task %d is dead; %d of its messages are back in the queue, %d in errors",
                     task_id, reaped.moved, reaped.poisoned)  # fmt: skip

@@ -326,7 +326,8 @@ class Store(Connections):
             (k.messages, k.inflight(member.task_id), k.members, k.claims, k.errors, k.totals, k.suspects, k.apart,
              k.long(member.task_id)),
             member.task_id, member.record, seq, want, reply_bytes, int(turn), int(settled.away), what,
-            len(settled.failed), *settled.failed, len(stay), *map(_encoded, stay), *map(_encoded, settled.finished),
+            len(settled.failed), *map(_encoded, settled.failed), len(stay), *map(_encoded, stay),
+            *map(_encoded, settled.finished),
         )  # fmt: skip
         if answer is None:
             raise NotMember
@@ -336,7 +337,7 @@ class Store(Connections):
         """Stores failure records (fail.lua). Raises NotMember."""
         k = self.keys
         keys = (k.members, k.claims, k.errors)
-        if self._run(_FAIL, keys, member.task_id, member.record, seq, *records) is None:
+        if self._run(_FAIL, keys, member.task_id, member.record, seq, *map(_encoded, records)) is None:
             raise NotMember
 
     def give_back(
