@@ -145,7 +145,7 @@ def test_what_a_dead_task_held_comes_back_though_somebody_deleted_the_index(serv
 
 
 @ONE_SERVER
-def test_a_message_that_a_lost_wait_brings_late_is_handled_by_a_generator_too(server, redis, start, tmp_path) -> None:
+def test_a_message_that_a_lost_wait_brings_late_does_not_stay_with_a_generator(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text("def generate(last): return ()\ndef handle(message): pass\n")
     redis.set("generatorIsActive", 1, ex=600)
     options = ["--generate", "job:generate", "--handle", "job:handle", "--heartbeat", "0.5"]
@@ -158,5 +158,7 @@ def test_a_message_that_a_lost_wait_brings_late_is_handled_by_a_generator_too(se
         wait_until(lambda: len(monitor.of("SET", "generatorIsActive")) >= 3, "it is the generator for a while")
     redis.rpush("messages", "late")
     assert redis.blmove("messages", "inflight:1", 1, "LEFT", "RIGHT") == b"late"
+    wait_until(lambda: not redis.exists("inflight:1"), "it is found")
+    handler = start("--redis", server.url, *options, "--delivery", "at-least-once")
     wait_until(lambda: redis.hget("totals", "processed") == b"1", "it is handled")
-    assert not redis.exists("inflight:1")
+    assert task.is_generator() and not handler.is_generator()
