@@ -52,7 +52,7 @@ def pushes_with_owner(history: list[Executed]) -> Iterator[tuple[Executed, str, 
     asking, owner = "", None
     for e in history:
         name, words = e.words[0].upper(), e.words
-        if name == "EVALSHA":
+        if name in ("EVAL", "EVALSHA"):
             keys = int(words[2])
             asking = words[3 + keys] if len(words) > 3 + keys else ""
         elif name == "SET" and words[1] == "generatorId":
