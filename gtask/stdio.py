@@ -39,8 +39,10 @@ def ensure_standard_files() -> list[int]:
 
 def keep_stdout_apart() -> int:
     """Returns a private descriptor of stdout and turns stdout itself into stderr, also for what C code and
-    child processes print: nothing of theirs can get between reports."""
+    child processes print: nothing of theirs can get between reports. Nor can what a forked child writes, where it
+    is /dev/null; so whoever has the reports' pipe is a task, and a monitor that ends waits for tasks alone."""
     private = os.dup(1)
+    os.register_at_fork(after_in_child=lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), private, inheritable=False))
     sys.stdout.flush()
     os.dup2(2, 1)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -8,6 +8,7 @@ import pytest
 
 from tests.servers import ONE_SERVER
 from tests.system.fleets import ROOT, plain, wait_for_line
+from tests.system.terminal import alive
 from tests.tasks import PATIENCE, wait_until
 
 GMONITOR = [sys.executable, "-P", "-m", "gmonitor"]  # as the installed command: nothing comes from this folder
@@ -58,3 +59,31 @@ def test_what_a_python_program_prints_comes_at_once(tmp_path, setting: str, seen
         wait_for_line(process, f"PYTHONUNBUFFERED is {seen!r}")
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
+
+
+FORKS = """
+import os, pathlib, signal
+def handle(message):
+    if os.fork():
+        return
+    os.setsid()
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    pathlib.Path("forked").write_text(str(os.getpid()))
+    while True:
+        signal.pause()
+"""
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_a_handler_has_forked_is_not_waited_for_like_a_task(server, redis, tmp_path, number) -> None:
+    (tmp_path / "job.py").write_text(FORKS)
+    redis.rpush("messages", "one")
+    command = ("gtask", "--handle", "job:handle", "--redis", server.url)
+    with plain(*GMONITOR, "-n", "2", "--grace", "1000", "--", *command, cwd=tmp_path) as process:
+        wait_until(lambda: (tmp_path / "forked").exists() and (tmp_path / "forked").read_text())
+        forked = int((tmp_path / "forked").read_text())
+        assert alive(forked)
+        process.send_signal(number)
+        wait_until(lambda: not alive(forked))
+        process.wait(PATIENCE)
