@@ -218,11 +218,15 @@ def end_at_signals(at_once: Callable[[], None], end: Callable[[], None]) -> None
     Python's own handlers, not gevent's: those wait for their turn, and a handle that computes for ever gives none.
     """
     first: float | None = None
+    process = os.getpid()
     loop = gevent.get_hub().loop
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal first
-        if first is None:
+        if os.getpid() != process:  # a child that users' code forked: it has no task that could end
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif first is None:
             first = monotonic()
             at_once()
             loop.run_callback_threadsafe(end)

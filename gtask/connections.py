@@ -60,6 +60,7 @@ _NOT_FROM_URL = {"retry", "retry_on_timeout", "retry_on_error", "socket_timeout"
 
 # The options of a URL that name a file or folder.
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+_CLIENTS = ("_heart", "_commands", "_blocking", "_listener")
 
 _BACKOFF = EqualJitterBackoff(cap=1.0, base=0.05)
 
@@ -109,7 +110,7 @@ class Connections:
 
     def close(self) -> None:
         """Closes what is open. It can be used again."""
-        for name in ("_heart", "_commands", "_blocking", "_listener"):
+        for name in _CLIENTS:
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()
@@ -123,6 +124,17 @@ class Connections:
                     os.stat(name) if option == "ssl_ca_path" else open(name, "rb").close()
                 except OSError as error:
                     raise UsageError(f"--redis {self.address}: {option}: {error.strerror}: {name}") from None
+
+    def abandon(self) -> None:
+        """In a forked child: closes the copies of the sockets without a word to Redis, and without the event loop."""
+        for name in _CLIENTS:
+            client = self.__dict__.pop(name, None)
+            if client is not None:
+                pool = client.connection_pool
+                for connection in [*pool._available_connections, *pool._in_use_connections]:
+                    sock, connection._sock = connection._sock, None
+                    if sock is not None:
+                        os.close(sock._sock.detach())  # the socket below gevent's
 
     # -- clients
 

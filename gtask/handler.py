@@ -20,7 +20,7 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore, Semaphore
 
-from gtask import strays
+from gtask import forks, strays
 from gtask.breath import SLICE, breathe
 from gtask.delivery import Delivery
 from gtask.exceptions import GtaskError, Trouble
@@ -121,6 +121,10 @@ class Handler:
         while the workers compute one after the other and no other greenlet comes to its turn."""
         self._ending = True
 
+    def forked(self) -> None:
+        """This is a forked child: the worker that comes back from `handle` here ends it."""
+        self._yield_at = 0.0
+
     def finish(self, deadline: float) -> int:
         """Takes no more, gives back what was not started, and finishes the rest until the `deadline` on the
         monotonic clock. Returns how many messages are not finished then."""
@@ -173,6 +177,8 @@ class Handler:
             try:
                 handle(message)
             except BaseException as error:  # SystemExit, gevent.Timeout: no less a failure of this message
+                if forks.happened:
+                    forks.end(error)
                 totals.errors += 1
                 delivery.failed(message, self._record(message, error), batch)
             else:
@@ -184,6 +190,8 @@ class Handler:
         self._change.set()
 
     def _breathe(self) -> None:
+        if forks.happened:
+            forks.end()
         if self._in_hand and perf_counter() - self._fetched_at > STALE:
             self._give_back()
         if self._breathing:

@@ -29,6 +29,7 @@ class Pulse:
         self._heartbeat = heartbeat
         self._last = monotonic()
         self._stopped = False
+        self._store: Store | None = None
 
     def start(self) -> None:
         """Starts the thread."""
@@ -38,18 +39,22 @@ class Pulse:
         """The regular heartbeat has just come."""
         self._last = monotonic()
 
+    def abandon(self) -> None:
+        """In a forked child, where the thread is not: closes its sockets."""
+        if self._store is not None:
+            self._store.abandon()
+
     def stop(self) -> None:
         """Ends the thread soon."""
         self._stopped = True
 
     def _run(self) -> None:
         sleep = get_original("time", "sleep")
-        store: Store | None = None
         while not self._stopped:
             sleep(self._heartbeat / 2)
             if monotonic() - self._last < LATE * self._heartbeat:
                 continue
-            store = store or self._make_store()
+            store = self._store = self._store or self._make_store()
             try:
                 store.beat(self._membership.member)
             except (Trouble, NotMember):

@@ -1,6 +1,7 @@
 """One task: starts the greenlets, changes the role, ends in order."""
 
 import logging
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -10,7 +11,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
-from gtask import signals, strays
+from gtask import forks, signals, strays
 from gtask.config import Config
 from gtask.connections import backoff
 from gtask.delivery import AtLeastOnce, AtMostOnce
@@ -60,7 +61,7 @@ class Task:
         store = make_store()
         self._store = store
         self._generate = generate
-        self._speaks_to_people = report_fd is None
+        self._report_fd = report_fd
         self._totals = Totals()
         self._reporter = Reporter(self._totals)
         self._writer = Writer(self._reporter, report_fd, self._cannot_report) if report_fd is not None else None
@@ -98,6 +99,7 @@ class Task:
             self._spawn(f"worker {number}", partial(self._handler.work, number))
         self._pulse.start()
         strays.mute_signal_handlers()
+        forks.arm(self._leave_to_parent)
         ending = self._spawn("end", partial(self._end_when_asked, heartbeat, writing))
         while not ending.ready():
             # The main greenlet does nothing but wait, because it is the one into which gevent throws what is raised by
@@ -118,6 +120,14 @@ class Task:
         if not self._ended.is_set():
             self._code = code
             self._ended.set()
+
+    def _leave_to_parent(self) -> None:
+        """Runs in a child that users' code has forked (forks.py)."""
+        self._store.abandon()
+        self._pulse.abandon()
+        if self._report_fd is not None:
+            os.close(self._report_fd)
+        self._handler.forked()
 
     def _end_when_asked(self, heartbeat: gevent.Greenlet, writing: gevent.Greenlet) -> None:
         self._ended.wait()
@@ -267,7 +277,7 @@ class Task:
                 self._tell(str(told))
 
     def _tell(self, what: str) -> None:
-        level = logging.INFO if self._speaks_to_people else logging.DEBUG  # a monitor has its reports
+        level = logging.INFO if self._report_fd is None else logging.DEBUG  # a monitor has its reports
         log.log(level, "task %d %s", self._membership.member.task_id, what)
 
     def _cannot_report(self, error: OSError) -> None:

@@ -1,0 +1,94 @@
+"""A child that users' code forks is no second task.
+
+`fork` copies every greenlet of ours, and gevent would run them on in the child, on sockets that belong to the parent:
+messages would be taken and lost, or handled twice. So in the child nothing of ours runs any more. It gets an event loop
+of its own, in which only what users' code does from there on takes place, and its copies of our descriptors are closed,
+which tells nobody anything: the parent still has them.
+"""
+
+import os
+from collections.abc import Callable
+from traceback import format_exception_only
+from typing import Any, NoReturn
+
+import gevent
+from gevent._hub_local import set_hub, set_loop
+from gevent.hub import Hub
+from gevent.threadpool import _WorkerGreenlet
+from greenlet import greenlet
+
+from gtask import log
+from gtask.exceptions import EXIT_OK, EXIT_SOFTWARE
+from gtask.places import place_of
+
+LAST_WORDS = 1.0  # seconds for a line that nobody reads
+
+happened = False  # this process is such a child
+
+_in_child: Callable[[], None] | None = None
+
+
+def arm(in_child: Callable[[], None]) -> None:
+    """From now on children are cut off. `in_child` closes, in the child, what belongs to the parent alone."""
+    global _in_child  # noqa: PLW0603 - what Python calls in a child is registered once, for the whole process
+    if _in_child is None:
+        os.register_at_fork(after_in_child=_cut_off)
+    _in_child = in_child
+
+
+def end(error: BaseException | None = None) -> NoReturn:
+    """Ends a child that has come back from generate or handle, where the parent's work would begin. Says so."""
+    code = EXIT_OK if error is None else EXIT_SOFTWARE
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else EXIT_OK if error.code is None else EXIT_SOFTWARE
+    elif error is not None:
+        what = " ".join("".join(format_exception_only(error)).split())
+        log.say(f"process {os.getpid()}, which generate or handle forked, ends: {what} ({place_of(error)})")
+    else:
+        log.say(f"process {os.getpid()}, which generate or handle forked, has returned from it; it ends here. A child "
+                "should end with os._exit")  # fmt: skip
+    log.flush(LAST_WORDS)
+    os._exit(code)
+
+
+def _cut_off() -> None:
+    """Runs in the child, before `fork` returns there."""
+    global happened  # noqa: PLW0603
+    if happened or _in_child is None:
+        return  # a child of that child: it has nothing of ours
+    happened = True
+    _in_child()
+    current = greenlet.getcurrent()
+    if isinstance(current, _WorkerGreenlet):
+        # A thread of gevent's pool would go on with the next of the parent's calls.
+        current._after_run_task = lambda *arguments: end()
+    else:
+        _leave_loop(current)
+
+
+def _leave_loop(current: greenlet) -> None:
+    """Destroys the copied event loop, with all that waits in it, and begins a new one.
+
+    Only a default loop can wait for child processes, and there is one at a time: so the copy is not just left alone.
+    """
+    gevent.get_hub().loop.destroy()
+    set_loop(None)
+    set_hub(None)
+    hub = Hub(default=True)
+    set_hub(hub)
+    root = current
+    while root.parent is not None:
+        root = root.parent
+    if current is not root:
+        hub.parent = _End(parent=root)  # instead of the copied greenlets, when nothing is left to do
+        current.parent = hub
+
+
+class _End(greenlet):  # type: ignore[misc] # untyped
+    """Where a child arrives whose last greenlet has ended."""
+
+    def run(self, *arguments: Any) -> NoReturn:
+        end()
+
+    def throw(self, *error: Any) -> NoReturn:
+        end()
