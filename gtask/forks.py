@@ -38,6 +38,8 @@ def arm(in_child: Callable[[], None]) -> None:
 
 def end(error: BaseException | None = None) -> NoReturn:
     """Ends a child that has come back from generate or handle, where the parent's work would begin. Says so."""
+    if isinstance(error, StopIteration):  # the end of a generator function is a return like any other
+        error = None
     code = EXIT_OK if error is None else EXIT_SOFTWARE
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else EXIT_OK if error.code is None else EXIT_SOFTWARE

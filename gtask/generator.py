@@ -21,6 +21,7 @@ import gevent
 from gevent import GreenletExit, get_hub
 from gevent.event import Event
 
+from gtask import forks
 from gtask.breath import SLICE, breathe
 from gtask.election import Term
 from gtask.exceptions import Rejected, Trouble
@@ -170,6 +171,10 @@ class Generator:
 
     # -- drawing
 
+    def forked(self) -> None:
+        """This is a forked child: when it comes back from `generate`, it does not draw on, and ends."""
+        self._most = 0
+
     def _draw_and_close(self) -> None:
         self._guarded(self._draw)
         self._close()
@@ -223,9 +228,11 @@ class Generator:
                 continue
             try:
                 message = next(messages)
-            except StopIteration:
-                return
             except BaseException as error:
+                if forks.happened:
+                    forks.end(error)
+                if isinstance(error, StopIteration):
+                    return
                 raise self._blame(error) from error
             data = self._encoded(message, messages)
             drawn.append(data)
@@ -247,6 +254,8 @@ class Generator:
 
     def _wait_for_room(self, quick: bool, due: float) -> None:
         """Waits until the next message may be drawn, or the term is over. Only what is `quick` is drawn ahead."""
+        if forks.happened:
+            forks.end()
         self._at_home = True
         while not self._over:
             if len(self._drawn) < self._most and (not self._drawn if quick else not (self._drawn or self._in_flight)):

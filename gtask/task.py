@@ -128,6 +128,8 @@ class Task:
         if self._report_fd is not None:
             os.close(self._report_fd)
         self._handler.forked()
+        if self._generator is not None:
+            self._generator.forked()
 
     def _end_when_asked(self, heartbeat: gevent.Greenlet, writing: gevent.Greenlet) -> None:
         self._ended.wait()
