@@ -34,7 +34,7 @@ def waits(redis) -> bool:
 
 def hold_flag(redis) -> None:
     """Another program generates, so that tasks handle."""
-    redis.set("generatorIsActive", 1)
+    redis.set("generatorIsActive", 1, ex=600)
 
 
 def insist(task, number: int) -> None:

@@ -128,7 +128,7 @@ def test_a_handler_that_forks_loses_nothing_and_doubles_nothing(
     server, redis, start, tmp_path, way: str, delivery: str
 ) -> None:
     (tmp_path / "job.py").write_text(JOB)
-    redis.set("generatorIsActive", 1)
+    redis.set("generatorIsActive", 1, ex=600)
     options = [
         "--redis",
         server.url,
@@ -188,12 +188,14 @@ def test_a_child_that_outlives_its_task_holds_no_connection_and_no_report_pipe(s
         "        while not os.path.exists('go'): time.sleep(0.01)\n"
         "        os._exit(0)\n"
     )
-    redis.set("generatorIsActive", 1)
+    redis.set("generatorIsActive", 1, ex=600)
     task = start("--redis", server.url, "--handle", "job:handle", "--wait", "60")
     redis.rpush("messages", "forks")
     wait_until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text(), "the child")
     wait_until(lambda: any("b" in c["flags"] for c in redis.client_list()), "the task waits for a message")
-    task.kill()
-    assert psutil.pid_exists(int((tmp_path / "child").read_text()))
-    wait_until(lambda: redis.info("clients")["connected_clients"] == 1, "Redis has seen that the task is gone")
-    (tmp_path / "go").touch()
+    task.send(signal.SIGKILL)
+    try:
+        wait_until(lambda: redis.info("clients")["connected_clients"] == 1, "Redis has seen that the task is gone")
+        assert psutil.pid_exists(int((tmp_path / "child").read_text()))
+    finally:
+        (tmp_path / "go").touch()

@@ -28,7 +28,7 @@ ODD = [
 
 def hold_flag(redis) -> None:
     """Another program generates, so that tasks handle."""
-    redis.set("generatorIsActive", 1)
+    redis.set("generatorIsActive", 1, ex=600)
 
 
 def test_messages_of_any_bytes_go_through_queue_handler_and_errors_unharmed(server, redis, start, tmp_path) -> None:
