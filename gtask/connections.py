@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import redis
+from gevent.monkey import get_original
 from redis.backoff import EqualJitterBackoff, NoBackoff
 from redis.connection import Connection, UnixDomainSocketConnection, parse_url
 from redis.driver_info import DriverInfo
@@ -127,6 +128,7 @@ class Connections:
 
     def abandon(self) -> None:
         """In a forked child: closes the copies of the sockets without a word to Redis, and without the event loop."""
+        close = get_original("os", "close")  # gevent's leaves it to the loop
         for name in _CLIENTS:
             client = self.__dict__.pop(name, None)
             if client is not None:
@@ -134,7 +136,7 @@ class Connections:
                 for connection in [*pool._available_connections, *pool._in_use_connections]:
                     sock, connection._sock = connection._sock, None
                     if sock is not None:
-                        os.close(sock._sock.detach())  # the socket below gevent's
+                        close(sock._sock.detach())  # the socket below gevent's
 
     # -- clients
 

@@ -1,7 +1,6 @@
 """One task: starts the greenlets, changes the role, ends in order."""
 
 import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -125,8 +124,6 @@ class Task:
         """Runs in a child that users' code has forked (forks.py)."""
         self._store.abandon()
         self._pulse.abandon()
-        if self._report_fd is not None:
-            os.close(self._report_fd)
         self._handler.forked()
         if self._generator is not None:
             self._generator.forked()
