@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -32,11 +31,11 @@ from gtask.exceptions import (
     UsageError,
 )
 from gtask.functions import load_generate, load_handle
-from gtask.protocol import SAME_WISH
 from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_stdin, write_all
 from gtask.store import Store
 from gtask.task import Task
 from gtask.urls import masked
+from gtask.watch import LoopWatch
 
 logger = logging.getLogger(__name__)
 
@@ -115,19 +114,22 @@ def parse(usage: str, argv: list[str]) -> dict[str, Any]:
 def run_task(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask`: one task, until a signal."""
     to_person = os.isatty(1)
-    end_at_once_at_signals()  # until there is something to end
     signals.guard()
-    stdout = keep_stdout_apart()  # before the user's modules are imported: they may print
+    watch = LoopWatch(config.heartbeat, config.grace)
+    watch.start()  # before the user's modules are imported: that may hold the loop, too
+    stdout = keep_stdout_apart()  # the same: they may print
     generate = load_generate(config.generate)
     handle = load_handle(config.handle)
     log.keep_speaking()
     make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
     look_at_server(make_store())
-    task = Task(config, make_store, generate, handle, None if to_person else stdout)
-    end_at_signals(task.start_no_more, task.end)
+    task = Task(config, make_store, generate, handle, None if to_person else stdout, watch)
     if os.environ.get("GTASK_MONITORED") == "1":
         gevent.spawn(watch_end_of_stdin, task.end)
-    return task.run()
+    try:
+        return task.run()
+    finally:
+        watch.stop()
 
 
 def look_at_server(store: Store) -> None:
@@ -209,33 +211,6 @@ def lost_redis(store: Store, trouble: Trouble) -> int:
         return EXIT_REFUSED
     print(f"gtask: lost Redis at {store.address}: {trouble}; run it again, nothing is lost", file=sys.stderr)
     return EXIT_UNAVAILABLE
-
-
-def end_at_signals(at_once: Callable[[], None], end: Callable[[], None]) -> None:
-    """INT, TERM and HUP (the terminal is closed) begin the graceful end; a second one, later than SAME_WISH after the
-    first, ends at once. `at_once` is called by the handler itself, `end` when the event loop comes to it.
-
-    Python's own handlers, not gevent's: those wait for their turn, and a handle that computes for ever gives none.
-    """
-    first: float | None = None
-    process = os.getpid()
-    loop = gevent.get_hub().loop
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        if os.getpid() != process:  # a child that users' code forked: it has no task that could end
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        elif first is None:
-            first = monotonic()
-            at_once()
-            loop.run_callback_threadsafe(end)
-        elif monotonic() - first >= SAME_WISH:
-            os._exit(EXIT_SIGNAL_BASE + number)
-
-    for number in signals.ENDING:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
-            signals.own(number, on_signal)
 
 
 def end_at_once_at_signals() -> None:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 
+from gevent.monkey import get_original
+
 from gtask.exceptions import NotMember, Rejected, Trouble, Unanswered
 from gtask.membership import Membership
 from gtask.pace import Reach, Turns
@@ -30,6 +32,8 @@ LARGE = 1 << 19  # characters: a failure record that is longer may be longer tha
 Call = Callable[[Member], None]
 Failure = tuple[str, str]  # a message and the record for `errors`
 
+_thread_ident = get_original("_thread", "get_ident")
+
 
 class Delivery(ABC):
     """One way. `batch` changes when what is in hand is not this task's any more: pass to `done`, `failed` and
@@ -40,10 +44,20 @@ class Delivery(ABC):
 
     def __init__(self, store: Store, membership: Membership) -> None:
         """Talks to Redis as the member that `membership` names at the time."""
-        self._store = store
+        self._greenlets_store = store
+        self._stores: dict[int, Store] = {}  # of native threads
         self._membership = membership
         self._seq = 0
         self._reach = Reach(REPLY_BYTES)
+
+    def speak_through(self, store: Store) -> None:
+        """In the thread that calls this, which is not the greenlets' own, calls go by `store`: connections belong to a
+        thread. There, NotMember is raised, because joining anew is the greenlets' business."""
+        self._stores[_thread_ident()] = store
+
+    @property
+    def _store(self) -> Store:
+        return self._stores.get(_thread_ident(), self._greenlets_store) if self._stores else self._greenlets_store
 
     @abstractmethod
     def take(self, want: int) -> list[str]:
@@ -77,7 +91,13 @@ class Delivery(ABC):
 
     @abstractmethod
     def give_back(self, unstarted: Sequence[str], batch: int) -> None:
-        """Returns messages that were not started to the head of the queue, in their order."""
+        """Returns messages that were not started to the head of the queue, in their order. The same sequence given
+        again is the same call, repeated."""
+
+    @property
+    @abstractmethod
+    def returning(self) -> bool:
+        """Whether such a call is on its way: the next one that changes Redis repeats it first."""
 
     @abstractmethod
     def leave(self, unstarted: Sequence[str]) -> None:
@@ -96,6 +116,7 @@ class AtMostOnce(Delivery):
         self._failed: list[Failure] = []
         self._call: Call | None = None  # on its way, repeated until its reply has come
         self._back: Call | None = None  # it, if it gives back or leaves
+        self._returned: Sequence[str] | None = None  # what the newest `_back` gives back
         self._leaving = False
 
     def take(self, want: int) -> list[str]:
@@ -131,18 +152,20 @@ class AtMostOnce(Delivery):
         return bool(self._failed or self._call)
 
     def give_back(self, unstarted: Sequence[str], batch: int) -> None:
-        if self._back is None:
+        if self._returned is not unstarted:
             self._settle()
             seq = self._next()
             self._back = lambda me: self._store.give_back(me, seq, leave=False, messages=unstarted)
-        self._complete(self._back)
-        self._back = None
+            self._returned = unstarted
+        if self._back is not None:
+            self._complete(self._back)
 
     def leave(self, unstarted: Sequence[str]) -> None:
         if not self._leaving:
             self._settle()
             self._leaving, self._back = True, self._leave(unstarted)
-        self._complete(self._back)
+        if self._back is not None:
+            self._complete(self._back)
 
     def _leave(self, unstarted: Sequence[str]) -> Call:
         seq, lost = self._next(), False
@@ -160,6 +183,10 @@ class AtMostOnce(Delivery):
                     raise
 
         return leave
+
+    @property
+    def returning(self) -> bool:
+        return self._back is not None
 
     def rejoined(self) -> bool:
         return True
@@ -191,6 +218,8 @@ class AtMostOnce(Delivery):
             member = self._membership.member
             try:
                 self._call(member)
+                if self._back is self._call:
+                    self._back = None
                 self._call = None
             except NotMember:
                 self._membership.join(instead_of=member, to_store=True)
@@ -224,9 +253,11 @@ class AtLeastOnce(Delivery):
         self._waiting = False  # a BLMOVE is on its way
         # One of which no answer came may be served however late: its time, and the time of the next look.
         self._astray: tuple[float, float] | None = None
+        self._returned: Sequence[str] | None = None  # what the newest one gives back
         self.blocked = False
 
     def take(self, want: int) -> list[str]:
+        self._complete_back()
         if self._moved not in (None, self._membership.member.task_id):
             self._store.reap(self._moved)  # taken for dead meanwhile: it came too late for the reaper
             self._moved = None
@@ -345,10 +376,16 @@ class AtLeastOnce(Delivery):
     def give_back(self, unstarted: Sequence[str], batch: int) -> None:
         if batch != self.batch:
             return  # taken for dead since then: they are the queue's again
-        if self._back is None:
+        if self._returned is not unstarted:
+            self._complete_back()
             self._seq += 1
-            self._back = (self._seq, len(unstarted))
-        (seq, count), member = self._back, self._membership.member
+            self._back, self._returned = (self._seq, len(unstarted)), unstarted
+        self._complete_back()
+
+    def _complete_back(self) -> None:
+        if self._back is None:
+            return
+        (seq, count), batch, member = self._back, self.batch, self._membership.member
         try:
             self._store.give_back(member, seq, leave=False, unstarted=count)
         except NotMember:
@@ -358,6 +395,10 @@ class AtLeastOnce(Delivery):
             if count > len(self._near):
                 self._near, self._long = [*self._long.elements(), *self._near], Counter()
             del self._near[len(self._near) - count :]
+
+    @property
+    def returning(self) -> bool:
+        return self._back is not None
 
     def leave(self, unstarted: Sequence[str]) -> None:
         if self.unsettled:

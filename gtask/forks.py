@@ -7,6 +7,7 @@ which tells nobody anything: the parent still has them.
 """
 
 import os
+import signal
 from collections.abc import Callable
 from traceback import format_exception_only
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ from gevent.hub import Hub
 from gevent.threadpool import _WorkerGreenlet
 from greenlet import greenlet
 
-from gtask import log
+from gtask import log, signals
 from gtask.exceptions import EXIT_OK, EXIT_SOFTWARE
 from gtask.places import place_of
 
@@ -26,13 +27,14 @@ LAST_WORDS = 1.0  # seconds for a line that nobody reads
 happened = False  # this process is such a child
 
 _in_child: Callable[[], None] | None = None
+_mask: set[int] = set()  # the signals that were blocked before the fork
 
 
 def arm(in_child: Callable[[], None]) -> None:
     """From now on children are cut off. `in_child` closes, in the child, what belongs to the parent alone."""
     global _in_child  # noqa: PLW0603 - what Python calls in a child is registered once, for the whole process
     if _in_child is None:
-        os.register_at_fork(after_in_child=_cut_off)
+        os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_through, after_in_child=_begin_child)
     _in_child = in_child
 
 
@@ -53,8 +55,26 @@ def end(error: BaseException | None = None) -> NoReturn:
     os._exit(code)
 
 
-def _cut_off() -> None:
+def _hold_signals() -> None:
+    """A signal that came to the child before it is cut off would be told to the parent, through the pipe that both have
+    until then: `child.start(); child.terminate()` would end the task."""
+    global _mask  # noqa: PLW0603
+    _mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
+
+
+def _let_signals_through() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask)
+
+
+def _begin_child() -> None:
     """Runs in the child, before `fork` returns there."""
+    try:
+        _cut_off()
+    finally:
+        _let_signals_through()
+
+
+def _cut_off() -> None:
     global happened  # noqa: PLW0603
     if happened or _in_child is None:
         return  # a child of that child: it has nothing of ours

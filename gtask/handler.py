@@ -18,18 +18,20 @@ from typing import TypeVar
 
 import gevent
 from gevent.event import Event
-from gevent.lock import BoundedSemaphore, Semaphore
+from gevent.lock import Semaphore
 
 from gtask import forks, strays
 from gtask.breath import SLICE, breathe
 from gtask.delivery import Delivery
-from gtask.exceptions import GtaskError, Trouble
+from gtask.exceptions import GtaskError, NotMember, Trouble
 from gtask.functions import Handle
 from gtask.outage import Outage
 from gtask.pace import HORIZON, Pace
 from gtask.places import place_of
 from gtask.protocol import printable
 from gtask.report import Totals
+from gtask.store import Store
+from gtask.turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class Handler:
         self._pace = Pace()
         self._in_hand: deque[str] = deque()  # taken, not started
         self._running: dict[int, str] = {}  # worker -> the message that it has started and not finished
-        self._fetching = BoundedSemaphore(1)
+        self._turn = Turn()
         self._fetched_at = 0.0  # when the newest message in hand came
         self._settled_at = 0.0  # when Redis last learned what is finished
         self._log_at = 0.0
@@ -140,14 +142,63 @@ class Handler:
     def leave(self, grace: float) -> None:
         """After `finish`: stores what is finished, gives back the rest, ends the membership. What at-most-once
         delivery cannot give back becomes a failure, "not finished within --grace"; `grace` in seconds."""
+        self._fail_unfinished(grace)
+        with self._turn, suppress(Trouble):
+            unstarted = list(self._in_hand)
+            self._insist(lambda: self._delivery.leave(unstarted))
+
+    def _fail_unfinished(self, grace: float) -> None:
         for message in self._delivery.lost_with(self._running.values()):
             self._totals.errors += 1
             self._totals.processed += 1
             record = failure_record(message, f"not finished within --grace {grace:g}", self._task_id)
             self._delivery.failed(message, record, self._delivery.batch)
-        with self._fetching, suppress(Trouble):
-            unstarted = list(self._in_hand)
-            self._insist(lambda: self._delivery.leave(unstarted))
+
+    # -- what the native thread does instead, while the event loop is held
+
+    @property
+    def has_unstarted(self) -> bool:
+        """Whether there are messages in hand which others could have."""
+        return bool(self._in_hand or self._delivery.returning)
+
+    def speak_through(self, store: Store) -> None:
+        """The calling thread has connections of its own."""
+        self._delivery.speak_through(store)
+
+    def give_back_from_outside(self) -> None:
+        """Returns what was not started, unless a greenlet's call is on its way. One attempt: raises Trouble or
+        NotMember; bears repeating."""
+        if self.has_unstarted and self._turn.take_if_free():
+            unstarted = self._take_unstarted()
+            self._pace.idle()
+            try:
+                self._delivery.give_back(unstarted, self._delivery.batch)
+            except (Trouble, NotMember):
+                if not self._delivery.returning:  # not even tried: there was an older call to repeat
+                    self._in_hand.extendleft(reversed(unstarted))
+                raise
+            finally:
+                self._turn.give_up()
+
+    def leave_from_outside(self, grace: float) -> None:
+        """The same as `leave`, when the time is over and the loop is still held. A greenlet's call that is on its way
+        is made again here, which its number allows."""
+        self.start_no_more()
+        mine = self._turn.take_if_free()
+        try:
+            self._fail_unfinished(grace)
+            self._delivery.leave(self._take_unstarted())
+        finally:
+            if mine:
+                self._turn.give_up()
+
+    def _take_unstarted(self) -> list[str]:
+        """Out of the workers' hands, though they may run at the same time: each message goes to one of both."""
+        taken: list[str] = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._in_hand.pop())
+        return taken[::-1]
 
     # -- workers
 
@@ -169,7 +220,10 @@ class Handler:
         handle, in_hand, delivery, totals = self._handle, self._in_hand, self._delivery, self._totals
         running = self._running
         while (in_hand and not self._ending) or self._refill():
-            message = in_hand.popleft()
+            try:
+                message = in_hand.popleft()
+            except IndexError:  # the native thread has just returned it
+                continue
             batch = delivery.batch
             if self._idle and not (self._rousing or self._breathing) and (in_hand or not self._waiting):
                 self._rouse_one()
@@ -223,7 +277,7 @@ class Handler:
 
     def _fetch(self) -> None:
         """Acknowledges what is finished and takes the next batch, unless another worker just did."""
-        with self._fetching:
+        with self._turn:
             if not self._in_hand:
                 now, processed = perf_counter(), self._totals.processed
                 since, before = self._measured_from
@@ -260,7 +314,7 @@ class Handler:
 
     def _give_back(self) -> None:
         """Returns what was not started: this process is slower than it seemed, or ends."""
-        with self._fetching:
+        with self._turn:
             unstarted, batch = list(self._in_hand), self._delivery.batch
             self._in_hand.clear()
             self._pace.idle()
@@ -300,7 +354,7 @@ class Handler:
             if self._in_hand and now - self._fetched_at > STALE:
                 self._give_back()
             elif self._delivery.unsettled and now - self._settled_at > HORIZON:
-                with self._fetching:
+                with self._turn:
                     self._take(0)
                 if self._in_hand and self._idle:
                     self._rouse_one()

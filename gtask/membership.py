@@ -7,9 +7,12 @@ import uuid
 from collections.abc import Callable
 
 from gevent.lock import RLock
+from gevent.monkey import get_original
 
 from gtask.exceptions import NotMember
 from gtask.store import Member, Store
+
+_thread_ident = get_original("_thread", "get_ident")
 
 
 class Membership:
@@ -19,6 +22,7 @@ class Membership:
         """`heartbeat`: T in seconds. `wait`: how long a BLMOVE may go on. `generate`: the function's name, for the demo
         and one's own functions must not share keys. Joins nothing yet."""
         self._store = store
+        self._thread = _thread_ident()
         self._joining = RLock()
         self._ending = False
         self._entering: Member | None = None  # asked to join, and no answer came yet
@@ -42,8 +46,12 @@ class Membership:
         held belongs to the queue again.
 
         After `close` it joins only `to_store` what would be lost otherwise. Returns whether there is a member other
-        than `instead_of` now. Raises Trouble; bears repeating.
+        than `instead_of` now. Raises Trouble; bears repeating. A native thread gets NotMember: greenlets have to do it.
         """
+        if _thread_ident() != self._thread:
+            if self.member is instead_of:
+                raise NotMember
+            return True
         with self._joining:
             if self.member is not instead_of:
                 return True

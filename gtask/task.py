@@ -32,10 +32,10 @@ from gtask.handler import Handler
 from gtask.log import keep_speaking, say
 from gtask.membership import Membership
 from gtask.outage import Outage
-from gtask.pulse import Pulse
 from gtask.recovery import recover
 from gtask.report import Reporter, Totals, Writer
 from gtask.store import Member, Store
+from gtask.watch import LoopWatch, StandIn
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +49,19 @@ CHRONICLE = 10.0  # seconds between totals in the log of a task that speaks to p
 
 class Task:
     """Owner of the role. It starts these greenlets: heartbeat, notices, recovery, workers, tend, a generator for
-    each term, the writer of reports; and a native thread that beats when the heartbeat is held up."""
+    each term, the writer of reports; and a native thread that stands in for them while the event loop is held."""
 
     def __init__(
-        self, config: Config, make_store: Callable[[], Store], generate: Generate, handle: Handle, report_fd: int | None
+        self,
+        config: Config,
+        make_store: Callable[[], Store],
+        generate: Generate,
+        handle: Handle,
+        report_fd: int | None,
+        watch: LoopWatch,
     ) -> None:
         """`make_store`: one for the greenlets and one for the native thread. `report_fd`: where a monitor reads;
-        None: a person watches, and gets log lines."""
+        None: a person watches, and gets log lines. `watch`: it has been started."""
         self._config = config
         store = make_store()
         self._store = store
@@ -71,12 +77,15 @@ class Task:
         self._membership = Membership(store, config.heartbeat, config.wait, config.generate)
         self._election = Election(store, self._membership, config.heartbeat, config.generate)
         self._distance = Distance(config.heartbeat)
-        self._pulse = Pulse(make_store, self._membership, config.heartbeat)
         self._handler = Handler(
             handle,
             DELIVERIES[config.delivery](store, self._membership),
             outage=self._outage, totals=self._totals, unblock=store.unblock, expired=self._expired,
         )  # fmt: skip
+        self._watch = watch
+        self._stand_in = StandIn(
+            make_store, self._membership, self._election, self._handler, heartbeat=config.heartbeat, grace=config.grace
+        )
         self._generator: Generator | None = None
         self._term: Term | None = None
         self._generating = gevent.spawn(lambda: None)  # the last term's greenlet; none yet
@@ -96,7 +105,7 @@ class Task:
         self._spawn("tend", self._handler.tend)
         for number in range(self._config.concurrency):
             self._spawn(f"worker {number}", partial(self._handler.work, number))
-        self._pulse.start()
+        self._watch.attend(self._stand_in, self._handler.start_no_more, self.end)
         strays.mute_signal_handlers()
         forks.arm(self._leave_to_parent)
         ending = self._spawn("end", partial(self._end_when_asked, heartbeat, writing))
@@ -110,20 +119,19 @@ class Task:
                 self.end(EXIT_SOFTWARE)
         return self._code
 
-    def start_no_more(self) -> None:
-        """From now on no message is started. May be called by a signal's handler; `end` follows it."""
-        self._handler.start_no_more()
-
     def end(self, code: int = EXIT_OK) -> None:
         """Begins the graceful end; only the first call counts."""
         if not self._ended.is_set():
             self._code = code
+            self._handler.start_no_more()
+            self._watch.ending()
             self._ended.set()
 
     def _leave_to_parent(self) -> None:
         """Runs in a child that users' code has forked (forks.py)."""
         self._store.abandon()
-        self._pulse.abandon()
+        self._stand_in.abandon()
+        self._watch.abandon()
         self._handler.forked()
         if self._generator is not None:
             self._generator.forked()
@@ -152,7 +160,6 @@ class Task:
         if unfinished := self._handler.finish(deadline):
             where = "in errors" if self._config.delivery == "at-most-once" else "back in the queue"
             log.warning("%d messages were not finished within --grace %g: they are %s", unfinished, grace, where)
-        self._pulse.stop()
         self._beating = False
         self._wake.set()
         heartbeat.join(timeout=max(0.0, deadline - monotonic()))
@@ -167,7 +174,7 @@ class Task:
         self._outage.insist("start", self._membership.first_join, self._expired)
         while self._beating:
             pause = self._outage.insist("heartbeat", self._election.step, self._expired)
-            self._pulse.beaten()
+            self._watch.beaten()
             if advice := self._distance.advice(self._store.round_trip):
                 log.warning("%s", advice)
             keep_speaking()  # what users' code has taken away since the last time

@@ -1,0 +1,306 @@
+"""What keeps a task's promises while something holds its event loop: users' code that computes, or that waits in C.
+
+Then no greenlet runs: no heartbeat, no end at TERM, and the messages in hand wait although other tasks are idle. Two
+native threads do what must be done all the same. One watches. It waits for nothing but the clock and signals, so it is
+always there to name who holds the loop, and to end the process when its time is over. The other one stands in for the
+greenlets: it talks to Redis, by connections of its own. Only C code that keeps Python's lock (the GIL) stops both.
+"""
+
+import logging
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from gevent import get_hub
+from gevent.monkey import get_original
+
+from gtask import forks, log, signals
+from gtask.election import Election
+from gtask.exceptions import EXIT_SIGNAL_BASE, EXIT_SOFTWARE, EXIT_STUCK, GtaskError, NotMember, Trouble
+from gtask.handler import Handler
+from gtask.membership import Membership
+from gtask.places import place_in
+from gtask.protocol import SAME_WISH
+from gtask.store import Store
+
+logger = logging.getLogger(__name__)
+
+LATE = 0.1  # seconds without a turn of the loop after which it is held
+TOLD_AFTER = 2.0  # seconds until it is said who holds it, and then each time that it has doubled
+TOLD_AGAIN = 10.0  # seconds at least between lines about different times
+FORCE = 1.0  # seconds after the grace
+LAST_WORDS = 0.5  # seconds
+KEPT_FOR = 10  # heartbeats for which the flag of a generate that holds the loop is kept
+BEAT_WHEN_HELD, BEAT_WHEN_LATE = 0.75, 1.5  # heartbeats since the last one
+
+_start_thread = get_original("_thread", "start_new_thread")
+
+
+class StandIn:
+    """Acts for the greenlets of a task, in a thread of its own. What it cannot do it leaves to them."""
+
+    def __init__(
+        self,
+        make_store: Callable[[], Store],
+        membership: Membership,
+        election: Election,
+        handler: Handler,
+        *,
+        heartbeat: float,
+        grace: float,
+    ) -> None:
+        """`heartbeat` (T) and `grace` in seconds."""
+        self._make_store = make_store
+        self._membership = membership
+        self._election = election
+        self._handler = handler
+        self._heartbeat = heartbeat
+        self._grace = grace
+        self._beaten = monotonic()
+        self._let_go = 0  # the term whose flag is not kept any more
+        self._left = False
+        self._busy = False
+        self._store: Store | None = None
+        self._jobs: Any = get_original("queue", "SimpleQueue")()
+
+    def beaten(self) -> None:
+        """A heartbeat has just come, from whomever."""
+        self._beaten = monotonic()
+
+    @property
+    def urgent(self) -> bool:
+        """Whether messages would have to wait for a loop that is held."""
+        return self._handler.has_unstarted
+
+    def abandon(self) -> None:
+        """In a forked child, where the thread is not: closes its sockets."""
+        if self._store is not None:
+            self._store.abandon()
+
+    def start(self) -> None:
+        """Starts the thread."""
+        _start_thread(self._run, ())
+
+    def late(self, held: float, holder: FrameType | None, *, ending: bool, over: bool) -> None:
+        """Makes the thread do what is due, unless it is at it. `held`: for how many seconds the loop has been held (0:
+        it turns), by whom; `ending`: the end was asked for; `over`: the time for a graceful end is over."""
+        since = (monotonic() - self._beaten) / self._heartbeat
+        if not self._busy and (held or since >= BEAT_WHEN_LATE):
+            self._busy = True
+            self._jobs.put(partial(self._act, held, holder, ending, over))
+
+    def _run(self) -> None:
+        while True:
+            self._jobs.get()()
+            self._busy = False
+
+    def _act(self, held: float, holder: FrameType | None, ending: bool, over: bool) -> None:
+        store = self._store
+        if store is None:
+            store = self._store = self._make_store()
+            self._handler.speak_through(store)
+        if over:
+            if not self._left:
+                self._left = True
+                self._try(lambda: self._handler.leave_from_outside(self._grace))
+            return
+        self._try(lambda: self._beat(store, held, holder, ending))
+        if held:
+            self._try(self._handler.give_back_from_outside)
+
+    def _try(self, what: Callable[[], None]) -> None:
+        """The greenlets deal with what goes wrong here, as soon as they run again."""
+        try:
+            what()
+        except (Trouble, NotMember, GtaskError) as error:
+            logger.debug("while the event loop is held: %s", error)
+
+    def _beat(self, store: Store, held: float, holder: FrameType | None, ending: bool) -> None:
+        """Keeps the membership, and the flag of a generate that holds the loop, but not for ever: one that hangs would
+        keep all others from generating. The flag of a task whose handlers hold the loop may pass to another."""
+        term = self._election.term
+        keep = False
+        if term is not None and term.number != self._let_go:
+            keep = not ending and _draws(holder) and held < KEPT_FOR * self._heartbeat
+            if ending:
+                self._let_go = term.number
+                store.release(term.member, term.number)
+            elif _draws(holder) and not keep:
+                self._let_go = term.number
+                why = f"generate held the event loop for {held:.1f} s at {_where(holder)}"
+                log.say(f"term {term.number} lost: {why}")
+                store.release_failed(term.member, term.number, why)
+        if self._membership.member.task_id and monotonic() - self._beaten >= BEAT_WHEN_HELD * self._heartbeat:
+            store.beat(self._membership.member, term=term.number if keep and term else 0)
+            self.beaten()
+
+
+class LoopWatch:
+    """The thread that watches, and the one place to which signals come."""
+
+    def __init__(self, heartbeat: float, grace: float) -> None:
+        """`heartbeat` (T) and `grace`, which a graceful end may take, in seconds."""
+        self._heartbeat = heartbeat
+        self._grace = grace
+        self._main = get_original("_thread", "get_ident")()
+        self._loop = get_hub().loop
+        self._asked: float | None = None  # when the loop was asked for a sign of life that has not come yet
+        self._ask_at = 0.0
+        self._tell_at = TOLD_AFTER
+        self._told: float | None = None  # for how long the loop had been held when that was last said
+        self._quiet_until = 0.0
+        self._signalled: float | None = None  # when the first signal came
+        self._ending: float | None = None  # when the end was asked for
+        self._stand_in: StandIn | None = None
+        self._start_no_more: Callable[[], None] = lambda: None
+        self._end: Callable[[int], None] | None = None  # None: nothing runs yet that would have to end
+        self._over = False
+
+    def start(self) -> None:
+        """Begins to watch the event loop of this thread, the main one. Until `attend` a signal ends the process at
+        once, since nothing is in its hands."""
+        self._read, self._write = os.pipe()
+        for fd in (self._read, self._write):
+            os.set_blocking(fd, False)
+        # Python tells of a signal in two ways: it writes its number into a pipe at once, and calls the handler as soon
+        # as the main thread is out of C code. That may be never, so the pipe is what counts.
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in signals.ENDING:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
+                signals.own(number, _comes_by_pipe)
+        _start_thread(self._watch, ())
+
+    def attend(self, stand_in: StandIn, start_no_more: Callable[[], None], end: Callable[[int], None]) -> None:
+        """From now on there is a task. Its `end` is called in the event loop; `start_no_more` by whichever thread."""
+        self._start_no_more = start_no_more
+        self._end = end
+        self._stand_in = stand_in
+        stand_in.start()
+
+    def beaten(self) -> None:
+        """The regular heartbeat has just come."""
+        if self._stand_in is not None:
+            self._stand_in.beaten()
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)  # users' asyncio may have taken it
+
+    def ending(self) -> None:
+        """The end was asked for."""
+        self._ending = self._ending or monotonic()
+
+    def stop(self) -> None:
+        """Watches no more, because the process ends by itself from here on. A second signal still ends it at once."""
+        self._over = True
+
+    def abandon(self) -> None:
+        """In a forked child: its signals are not the parent's."""
+        signal.set_wakeup_fd(-1)
+        close = get_original("os", "close")  # gevent's leaves it to the loop
+        close(self._read)
+        close(self._write)
+
+    # -- in the thread
+
+    def _watch(self) -> None:
+        try:
+            poll = get_original("select", "poll")()
+            poll.register(self._read, select.POLLIN)
+            pause = 0.0
+            while True:
+                for _ in poll.poll(1000 * pause):
+                    for number in os.read(self._read, 64):
+                        self._signal(number)
+                pause = self._look(monotonic())
+        except BaseException as error:
+            log.say(f"the watch over the event loop has failed: {error!r}; ending")
+            self._ask_to_end(EXIT_SOFTWARE)
+
+    def _signal(self, number: int) -> None:
+        """The first signal begins the graceful end, a later one ends at once."""
+        if number not in signals.ENDING:
+            return
+        if self._end is None:
+            os._exit(EXIT_SIGNAL_BASE + number)
+        if self._signalled is None:
+            self._signalled = monotonic()
+            self.ending()
+            self._start_no_more()
+            self._ask_to_end()
+        elif monotonic() - self._signalled >= SAME_WISH:
+            os._exit(EXIT_SIGNAL_BASE + number)
+
+    def _ask_to_end(self, *code: int) -> None:
+        if self._end is None:
+            log.flush(LAST_WORDS)
+            os._exit(EXIT_SOFTWARE)
+        self._loop.run_callback_threadsafe(self._end, *code)
+
+    def _look(self, now: float) -> float:
+        """Looks whether the loop has turned, and does what is due if not. Returns the seconds until the next look."""
+        if self._over:
+            return self._heartbeat
+        asked = self._asked
+        if asked is not None:
+            self._held(now - asked, now)
+            return LATE
+        if self._told is not None:
+            log.say(f"the event loop runs again, after {self._told:.0f} s or more")
+            self._told, self._quiet_until = None, now + TOLD_AGAIN
+        self._tell_at = TOLD_AFTER
+        if self._stand_in is not None:
+            self._stand_in.late(0.0, None, ending=self._ending is not None, over=False)
+        if now < self._ask_at:
+            return min(LATE, self._ask_at - now)
+        self._asked = now
+        self._loop.run_callback_threadsafe(self._answer)
+        often = self._stand_in is not None and self._stand_in.urgent
+        self._ask_at = now + (LATE if often else self._heartbeat / 2)
+        return LATE
+
+    def _answer(self) -> None:
+        """Runs in the event loop."""
+        self._asked = None
+
+    def _held(self, held: float, now: float) -> None:
+        if held < LATE:
+            return
+        holder = sys._current_frames().get(self._main)
+        if held >= self._tell_at and now >= self._quiet_until:
+            self._told, self._tell_at = held, 2 * held
+            log.say(f"nothing else has run here for {held:.1f} s: {_where(holder)}")
+        left = 0.0 if self._ending is None else self._ending + self._grace - now
+        if self._stand_in is not None:
+            ending = self._ending is not None
+            self._stand_in.late(held, holder, ending=ending, over=ending and left <= 0)
+        if left < -FORCE:
+            log.say(f"ended by force, because --grace {self._grace:g} is over and nothing else could run here: "
+                    f"{_where(holder)}")  # fmt: skip
+            log.flush(LAST_WORDS)
+            os._exit(EXIT_STUCK)
+
+
+def _comes_by_pipe(number: int, frame: FrameType | None) -> None:
+    """The handler of our signals, without which Python would not write them into the pipe. A child that users' code has
+    forked has no task that could end, so it ends itself."""
+    if forks.happened:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def _draws(frame: FrameType | None) -> bool:
+    """Whether the users' generate is running there."""
+    while frame is not None and frame.f_globals.get("__name__") != "gtask.generator":
+        frame = frame.f_back
+    return frame is not None
+
+
+def _where(frame: FrameType | None) -> str:
+    """The user's innermost place in what runs there, or else the innermost."""
+    if frame is None:
+        return "an unknown place"
+    return place_in(frame) or f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"

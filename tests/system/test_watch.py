@@ -1,0 +1,230 @@
+"""Users' code that holds the event loop: in C, with or without an end, and in Python. The task stays a member, its
+messages go to others, TERM and the grace hold, and it is said who holds the loop."""
+
+import json
+import re
+import signal
+import time
+
+import pytest
+
+from tests.servers import ONE_SERVER
+from tests.tasks import wait_until
+
+pytestmark = ONE_SERVER
+
+T = 0.5
+
+# `wait` holds the loop but not the GIL, and no signal interrupts it, as in a driver in C that waits for its server.
+JOBS = """
+import ctypes, os, pathlib, time
+libc = ctypes.CDLL(None)
+
+class timespec(ctypes.Structure):
+    _fields_ = [("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long)]
+
+def wait(seconds):
+    mutex = ctypes.create_string_buffer(64)
+    libc.pthread_mutex_lock(mutex)
+    end = time.time() + seconds
+    libc.pthread_mutex_timedlock(mutex, ctypes.byref(timespec(int(end), int(end % 1 * 1e9))))
+
+def compute(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+def handle(message):
+    what, _, seconds = message.partition(" ")
+    if what in ("wait", "compute"):
+        pathlib.Path("holding").touch()
+        globals()[what](int(seconds))
+        pathlib.Path("released").touch()
+    elif what == "note":
+        os.write(noted, f"{message}\\n".encode())
+
+noted = os.open("noted", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+"""
+
+HOLDERS = pytest.mark.parametrize("holder", ["wait", "compute"])
+DELIVERIES = pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
+
+
+def handles_only(redis) -> None:
+    """Another program holds the flag, so that every task handles."""
+    redis.set("generatorIsActive", 1)
+
+
+def options(server, *more: str) -> list[str]:
+    return ["--redis", server.url, "--heartbeat", str(T), "--handle", "jobs:handle", *more]
+
+
+# -- handle
+
+
+@HOLDERS
+@DELIVERIES
+def test_messages_behind_one_that_holds_the_loop_go_to_another_task(
+    server, redis, start, tmp_path, delivery, holder
+) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    handles_only(redis)
+    # Quick ones, so that batches are large when the one comes that holds the loop.
+    first, behind = [f"quick {n}" for n in range(20_000)], [f"note {n}" for n in range(2000)]
+    redis.rpush("messages", *first, f"{holder} 10", *behind)
+    tasks = [start(*options(server, "--delivery", delivery)) for _ in range(2)]
+    noted = tmp_path / "noted"
+    wait_until(lambda: noted.exists() and noted.read_text().count("\n") == len(behind), "all that stand behind it")
+    assert not (tmp_path / "released").exists()
+    assert sorted(noted.read_text().splitlines()) == sorted(behind)
+    wait_until(lambda: sum(task.total("processed") for task in tasks) == len(first) + len(behind) + 1, "each once")
+    assert all(len(task.reports("createdTaskId")) == 1 for task in tasks), "nobody was taken for dead"
+
+
+@HOLDERS
+@DELIVERIES
+def test_term_and_grace_hold_whatever_holds_the_loop(server, redis, start, tmp_path, delivery, holder) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS + FINISHED_FIRST)
+    handles_only(redis)
+    redis.rpush("messages", "fail", "nothing", f"{holder} 60", *(f"quick {n}" for n in range(20)))
+    task = start(*options(server, "--delivery", delivery, "--concurrency", "1", "--grace", "0.5"))
+    wait_until((tmp_path / "holding").exists)
+    wait_until(lambda: redis.llen("messages") == 20, "what was not started goes back")
+    began = time.monotonic()
+    task.send(signal.SIGTERM)
+    assert task.wait() == 75
+    assert time.monotonic() - began < 10
+    last = task.stderr.splitlines()[-1]
+    assert "ended by force" in last and "--grace 0.5" in last and re.search(r"jobs\.py:\d+ (wait|compute)", last)
+    errors = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
+    assert errors[0]["message"] == "fail", "what is finished is stored"
+    waiting = redis.lrange("messages", 0, -1)
+    if delivery == "at-least-once":
+        assert waiting[0] == f"{holder} 60".encode() and len(waiting) == 21
+        assert len(errors) == 1
+        assert redis.hget("totals", "processed") == b"2"
+    else:
+        assert waiting == [f"quick {n}".encode() for n in range(20)]
+        assert [(e["message"], e["error"]) for e in errors[1:]] == [(f"{holder} 60", "not finished within --grace 0.5")]
+    assert not redis.exists("tasks", "tasks:members")
+    assert not redis.keys("inflight:*")
+
+
+FINISHED_FIRST = """
+held = handle
+def handle(message):
+    if message == "fail":
+        raise ValueError(message)
+    held(message)
+"""
+
+
+def test_the_first_signal_ends_gracefully_and_the_second_at_once_while_c_code_holds_the_loop(
+    server, redis, start, tmp_path
+) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    handles_only(redis)
+    for message, second, code in (("wait 2", False, 0), ("wait 60", True, 143)):
+        (tmp_path / "holding").unlink(missing_ok=True)
+        redis.rpush("messages", message, "not started")
+        task = start(*options(server, "--concurrency", "1", "--grace", "40"))
+        wait_until((tmp_path / "holding").exists)
+        task.send(signal.SIGTERM)
+        if second:
+            insist(task)
+        assert task.wait() == code
+        assert redis.lrange("messages", 0, -1) == [b"not started"]
+        redis.delete("messages")
+
+
+def insist(task) -> None:
+    wait_until(lambda: task.send(signal.SIGTERM) or task.process.poll() is not None, "it ends", timeout=10)
+
+
+@HOLDERS
+def test_it_is_said_who_holds_the_loop(server, redis, start, tmp_path, holder) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    handles_only(redis)
+    redis.rpush("messages", f"{holder} 9")
+    task = start(*options(server, "--log-level", "ERROR"))
+    wait_until(lambda: "event loop runs again" in task.stderr)
+    said = re.findall(r"gtask: nothing else has run here for (\d+\.\d) s: jobs\.py:(\d+) (\w+)", task.stderr)
+    times = [float(seconds) for seconds, _, _ in said]
+    assert len(said) == 3 and times[0] < 3 and times[1] >= 2 * times[0] and times[2] >= 2 * times[1]
+    innermost = {"wait": ["pthread_mutex_timedlock"], "compute": ["while time.monotonic()", "pass"]}[holder]
+    lines = JOBS.splitlines()
+    assert all(any(text in lines[int(number) - 1] for text in innermost) for _, number, _ in said), said
+    assert {name for _, _, name in said} == {holder}
+    assert len(task.reports("createdTaskId")) == 1
+    assert redis.zcard("tasks") == 1
+
+
+# -- import
+
+BLOCKED_IMPORT = """
+import ctypes, pathlib
+pathlib.Path("importing").touch()
+ctypes.CDLL(None).sleep(60)
+def handle(message): pass
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_import_that_never_ends_is_said_and_ends_with_the_first_signal(server, start, tmp_path, number) -> None:
+    (tmp_path / "jobs.py").write_text(BLOCKED_IMPORT)
+    task = start(*options(server))
+    wait_until((tmp_path / "importing").exists)
+    wait_until(lambda: re.search(r"nothing else has run here for \d\.\d s: jobs\.py:4 <module>", task.stderr))
+    task.send(number)
+    assert task.wait(10) == 128 + number
+
+
+# -- generate
+
+SLOW = """
+def generate(last):
+    number = int(last or 0)
+    while True:
+        wait(1.7)  # more than 3 T
+        number += 1
+        yield str(number)
+"""
+
+
+def test_a_generate_that_waits_in_c_for_longer_than_the_flag_lives_keeps_it(server, redis, start, tmp_path) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS + SLOW)
+    generator = start(*options(server, "--generate", "jobs:generate", "--interval", "0"))
+    wait_until(generator.is_generator)
+    other = start(*options(server, "--generate", "jobs:generate", "--interval", "0", "--handle", "jobs:handle"))
+    wait_until(lambda: int(redis.hget("generator", "generated") or 0) >= 3)
+    assert redis.hget("generator", "term") == b"1"
+    assert not other.reports("switchedToGenerator Mode")
+
+
+FOREVER = """
+import pathlib
+def generate(last):
+    try:
+        pathlib.Path("first").touch(exist_ok=False)
+    except FileExistsError:
+        yield "from the next"
+        time.sleep(60)
+    while True:
+        {pause}
+    yield
+"""
+
+
+@pytest.mark.parametrize("pause", ["wait(60)", "pass"])
+def test_a_generate_that_holds_the_loop_for_ever_loses_its_term_and_term_ends_its_task(
+    server, redis, start, tmp_path, pause
+) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS + FOREVER.format(pause=pause))
+    more = ["--generate", "jobs:generate", "--interval", "0", "--grace", "0.5"]
+    first = start(*options(server, *more))
+    wait_until((tmp_path / "first").exists)
+    start(*options(server, *more))
+    wait_until(lambda: redis.hget("generator", "last") == b"from the next", "another one generates")
+    assert re.search(r"term 1 lost: generate held the event loop for 5\.\d s at jobs\.py:\d+ \w+", first.stderr)
+    first.send(signal.SIGTERM)
+    assert first.wait() == 75
