@@ -97,7 +97,7 @@ def _count(least: int) -> Callable[[str], int]:
 
 def _function(text: str) -> str:
     module, colon, function = text.partition(":")
-    if not (module and colon and function.isidentifier()):
+    if not (module and colon and all(map(str.isidentifier, function.split(".")))):
         raise ValueError("must be module:function")
     return text
 
