@@ -10,6 +10,8 @@ import redis
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import RedisError
 
+from gtask.threads import looking_up_apart
+
 HANDSHAKE = 1.2  # seconds after which a server that has not answered TLS is asked whether it speaks any
 UNSENT = 128 * 1024  # bytes in the system's buffers that are not on their way; more would look like progress
 
@@ -62,7 +64,8 @@ class _Link:
     def _connect(self) -> Any:
         self._used = monotonic()
         self.socket_timeout = self._patience.seconds
-        return super()._connect()  # type: ignore[misc]
+        with looking_up_apart():
+            return super()._connect()  # type: ignore[misc]
 
     def send_packed_command(self: Any, command: Sequence[bytes], check_health: bool = True) -> None:
         began = monotonic()

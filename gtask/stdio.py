@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gevent import get_hub
 from gevent.socket import wait_read
 
 from gtask.exceptions import Unavailable
+from gtask.threads import own_threads
 
 
 def working_directory() -> Path:
@@ -53,7 +53,7 @@ def keep_stdout_apart() -> int:
 def write_all(fd: int, data: bytes) -> None:
     """Writes all of it in a native thread, while other greenlets run. Raises OSError."""
     while data:
-        written = get_hub().threadpool.apply(_write, (fd, data))
+        written = own_threads().apply(_write, (fd, data))
         if isinstance(written, OSError):
             raise written
         data = data[written:]

@@ -349,3 +349,59 @@ def test_a_fork_may_set_its_own_handlers(server, redis, start, tmp_path) -> None
     wait_until(lambda: task.total("processed") == 1)
     assert (tmp_path / "child").read_text() == "7"
     assert task.stderr == ""
+
+
+# -- gevent's pool of native threads
+
+FULL_POOL = """
+import pathlib
+from gevent import get_hub
+from gevent.monkey import get_original
+
+def wait():
+    while not pathlib.Path("go").exists():
+        get_original("time", "sleep")(0.01)
+    return "gone on"
+
+def fill():
+    for _ in range(10):
+        get_hub().threadpool.spawn(wait)
+
+def handle(message):
+    if message == "fill in handle":
+        fill()
+"""
+
+
+@pytest.mark.parametrize("when", ["handle", "import"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_full_pool_keeps_back_neither_reports_nor_a_connection(
+    server, redis, start, tmp_path, when: str, host: str
+) -> None:
+    (tmp_path / "job.py").write_text(FULL_POOL + ("fill()\n" if when == "import" else ""))
+    handles_only(redis)
+    url = server.tcp_url.replace("127.0.0.1", host)
+    redis.rpush("messages", f"fill in {when}", "next")
+    task = start("--redis", url, "--handle", "job:handle", "--wait", "0.5")
+    wait_until(lambda: task.total("processed") == 2, "reports")
+    redis.client_kill_filter(_type="normal", skipme=True)
+    redis.rpush("messages", "after the loss")
+    wait_until(lambda: task.total("processed") == 3, "new connections")
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert not (tmp_path / "go").exists(), "the pool was full all the time"
+
+
+def test_a_handler_that_computes_keeps_its_membership_though_the_pool_is_full(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(
+        FULL_POOL + "    if message == 'compute':\n        while not pathlib.Path('go').exists(): pass\nfill()\n"
+    )
+    handles_only(redis)
+    redis.rpush("messages", "compute")
+    with server.monitor() as monitor:
+        task = start("--redis", server.tcp_url, "--handle", "job:handle", "--heartbeat", "0.5")
+        wait_until(lambda: redis.llen("messages") == 0)
+        beats = len(monitor.of("ZADD", "tasks"))
+        wait_until(lambda: len(monitor.of("ZADD", "tasks")) > beats + 3, "beats of the native thread")
+        (tmp_path / "go").touch()
+    wait_until(lambda: task.total("processed") == 1)
