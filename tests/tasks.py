@@ -36,11 +36,13 @@ class TaskProcess:
         stdin: Any = None,
         stdout: Any = None,
         stderr: Any = None,
+        module: str = "gtask",
     ) -> None:
-        """`stdout`: where it goes instead of into `lines`; `stderr`: instead of into `errors`."""
+        """`stdout`: where it goes instead of into `lines`; `stderr`: instead of into `errors`; `module`: what Python
+        runs, if it is one that runs gtask."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("GTASK_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gtask", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=cwd,
             env={**clean, "PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})},
             stdin=stdin if stdin is not None else subprocess.DEVNULL,

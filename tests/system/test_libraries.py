@@ -1,0 +1,91 @@
+"""What docs/functions.md says of libraries, for those that are light enough to be installed with the tests."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.servers import ONE_SERVER
+from tests.tasks import PATIENCE, wait_until
+
+pytestmark = ONE_SERVER
+
+AT_ONCE = 10
+
+CALLS = {
+    "requests": "import requests\ndef get(url): requests.get(url).raise_for_status()\n",
+    "httpx": "import httpx\ndef get(url): httpx.get(url, timeout=60).raise_for_status()\n",
+    "urllib3": (
+        "import urllib3\npool = urllib3.PoolManager()\ndef get(url): assert pool.request('GET', url).status == 200\n"
+    ),
+    "urllib": "import urllib.request\ndef get(url): urllib.request.urlopen(url).read()\n",
+    "subprocess": (
+        "import subprocess, sys\n"
+        "def get(url): subprocess.run([sys.executable, '-c', "
+        "'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])', url], check=True)\n"
+    ),
+    "ThreadPoolExecutor": (
+        "import concurrent.futures, urllib.request\n"
+        "executor = concurrent.futures.ThreadPoolExecutor(10)\n"
+        "def get(url): executor.submit(urllib.request.urlopen, url).result()\n"
+    ),
+}
+
+
+@pytest.fixture
+def meeting() -> Iterator[str]:
+    """The URL of a server that answers nobody before ten requests are there, all at the same time."""
+    everybody = threading.Barrier(AT_ONCE)
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                everybody.wait(PATIENCE)
+                self.send_response(200)
+            except threading.BrokenBarrierError:
+                self.send_response(503)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    everybody.abort()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("library", CALLS)
+def test_ten_calls_run_at_once(server, redis, start, tmp_path, meeting: str, library: str) -> None:
+    (tmp_path / "job.py").write_text(CALLS[library] + "def handle(url): get(url)\n")
+    redis.set("generatorIsActive", 1, ex=600)
+    redis.rpush("messages", *[meeting] * AT_ONCE)
+    clean = {"http_proxy": "", "HTTP_PROXY": "", "no_proxy": "127.0.0.1"}
+    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", str(AT_ONCE), env=clean)
+    wait_until(lambda: task.total("processed") == AT_ONCE)
+    assert task.total("processed", "errors") == 0, redis.lrange("errors", 0, 0)
+
+
+def test_coverage_measures_a_task_that_leaves_by_exit(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text("def handle(message):\n    if message == '':\n        return 1\n    return 2\n")
+    settings = "[run]\npatch = _exit\nconcurrency = gevent\ninclude = job.py\n"
+    (tmp_path / ".coveragerc").write_text(settings)
+    redis.set("generatorIsActive", 1, ex=600)
+    redis.rpush("messages", "m")
+    task = start("run", "-m", "gtask", "--redis", server.url, "--handle", "job:handle", module="coverage")
+    wait_until(lambda: task.total("processed") == 1)
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    report = subprocess.run(
+        [sys.executable, "-m", "coverage", "report", "-m"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "job.py" in report.stdout and report.stdout.splitlines()[2].split()[-2:] == ["75%", "3"]
