@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from math import inf
 from types import FrameType
 from typing import Any
 
@@ -43,7 +44,7 @@ USAGE = """gtask: identical processes on one Redis; one generates messages, the 
 
 Usage:
   gtask [options]
-  gtask getErrors [--keep] [options]
+  gtask getErrors [--keep] [--limit N] [options]
   gtask retryErrors [--match TEXT] [options]
   gtask status [--json] [options]
 
@@ -67,12 +68,13 @@ Options:
   --grace SECONDS      how long a graceful end may take (default: 10)
   --log-level LEVEL    DEBUG, INFO, WARNING, ERROR (default: INFO)
   --keep               getErrors: only look
+  --limit N            getErrors: only the oldest N
   --match TEXT         retryErrors: only those whose record contains it
   --json               status: for programs
   -h, --help           show this
   --version            show the version
 
-Each option with a value but --match can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
+Each option with a value but --limit and --match can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
 """
 
 
@@ -144,12 +146,13 @@ def look_at_server(store: Store) -> None:
 
 def get_errors(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask getErrors`."""
+    limit = at_least_one("--limit", arguments["--limit"]) if arguments["--limit"] else inf
     end_at_once_at_signals()
     store = Store(config.redis, config.namespace)
     store.connect()
     width = (os.get_terminal_size(1).columns or 80) if os.isatty(1) else None  # 0: a terminal that does not know
     try:
-        errors.get_errors(store, 1, keep=arguments["--keep"], width=width)
+        errors.get_errors(store, 1, keep=arguments["--keep"], limit=limit, width=width)
     except Trouble as trouble:
         return lost_redis(store, trouble)
     except BrokenPipeError:
@@ -158,6 +161,13 @@ def get_errors(config: Config, arguments: dict[str, Any]) -> int:
         print(f"gtask: cannot write: {error.strerror}; what was not printed is still in Redis", file=sys.stderr)
         return EXIT_OUTPUT
     return EXIT_OK
+
+
+def at_least_one(option: str, text: str) -> int:
+    """The number that was given. Raises UsageError for what is no whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{option} {text!r}: must be a whole number, 1 or more")
+    return int(text)
 
 
 def retry_errors(config: Config, arguments: dict[str, Any]) -> int:

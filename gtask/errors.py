@@ -24,13 +24,15 @@ log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 5
 BATCH = 500
+FIELDS = {"message", "error", "taskId", "at"}  # of a record, as failure_record makes it
 COLUMNS = (("at", 19), ("task", 6), ("message", 30))  # the error gets what is left of the line
 
 Print = Callable[[str], str]
 
 
-def get_errors(store: Store, fd: int, *, keep: bool, width: int | None) -> None:
-    """Prints all failed messages to `fd` and removes them, unless `keep`. `width`: of a terminal, else None.
+def get_errors(store: Store, fd: int, *, keep: bool, limit: float, width: int | None) -> None:
+    """Prints failed messages to `fd`, at most `limit` of them, and removes them, unless `keep`. `width`: of a terminal,
+    else None.
 
     Each batch is removed after all of it was written. Raises OSError when it cannot be; what is in Redis
     then is everything that was not written, and at most one batch that was.
@@ -42,16 +44,20 @@ def get_errors(store: Store, fd: int, *, keep: bool, width: int | None) -> None:
     def write(entries: Sequence[str]) -> None:
         write_all(fd, "".join(map(line, entries)).encode("utf-8", "backslashreplace"))
 
-    with Progress(store.errors_length() if width is None else 0) as progress:
+    def next_entries(start: int) -> list[str]:
+        want = min(BATCH, limit - done)
+        return store.entries(start, int(want)) if want > 0 else []
+
+    with Progress(int(min(store.errors_length(), limit)) if width is None else 0) as progress:
         done = 0
         if keep:
-            while entries := store.entries(done, BATCH):
+            while entries := next_entries(done):
                 write(entries)
                 done += len(entries)
                 progress.show(done)
             return
         with _reader(store) as token:
-            while entries := store.entries(0, BATCH):
+            while entries := next_entries(0):
                 write(entries)
                 done += _settled(store.settle(token, LOCK_SECONDS, [(entry, REMOVE) for entry in entries]))[0]
                 progress.show(done)
@@ -105,12 +111,14 @@ def _settled(answer: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def _record(entry: str) -> dict[str, object]:
-    """The entry's record. What another program wrote becomes one with that as its message."""
+    """The entry's record. It is one of ours when it has exactly our fields; everything else is another program's
+    message, which may well be JSON with a field "message"."""
     try:
         record = json.loads(entry)
     except (ValueError, RecursionError):
         record = None
-    return record if isinstance(record, dict) and isinstance(record.get("message"), str) else {"message": entry}
+    ours = isinstance(record, dict) and record.keys() == FIELDS and isinstance(record["message"], str)
+    return record if ours else {"message": entry}
 
 
 def _json_line(entry: str) -> str:

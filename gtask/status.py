@@ -103,6 +103,10 @@ def describe(status: dict[str, Any], flag: str) -> str:
         "the sum holds: generated + retried = waiting + in flight + processed"
         if rest == 0
         else f"generated + retried {'+' if rest > 0 else '-'} {abs(rest):,} = waiting + in flight + processed: "
-        + ("other programs pushed these" if rest > 0 else "at-most-once tasks or other programs took these")
+        + (
+            "what other programs pushed, less what at-most-once tasks and other programs took"
+            if rest > 0
+            else "what at-most-once tasks and other programs took, less what other programs pushed"
+        )
     )
     return "\n".join([*lines, "", verdict]) + "\n"

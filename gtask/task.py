@@ -275,7 +275,7 @@ class Task:
                 self._dead.discard(task_id)
 
     def _chronicle(self) -> None:
-        told = self._totals
+        told = replace(self._totals)
         while True:
             gevent.sleep(CHRONICLE)
             if self._totals != told:

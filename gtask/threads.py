@@ -13,7 +13,7 @@ from typing import Any
 from gevent import get_hub, getcurrent
 from gevent.threadpool import ThreadPool
 
-SIZE = 8  # a writer, the pulse, a look-up for each connection; started when they are needed
+SIZE = 8  # a writer, a look-up for each connection; started when they are needed
 
 
 def own_threads() -> ThreadPool:

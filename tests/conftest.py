@@ -1,6 +1,7 @@
 """Fixtures that all tests share: real servers (each test runs on every server that is here) and real tasks."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,14 @@ settings.load_profile("slow machines")
 BINARIES = binaries()
 if os.environ.get("CI") and "redis" not in BINARIES:
     raise RuntimeError("CI runs the tests on Debian's redis-server too; install it")
+
+
+def pytest_configure() -> None:
+    """Under nohup the tests ignore SIGHUP, and what they start would inherit that. A handler is not inherited."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -197,10 +197,19 @@ def test_on_a_terminal_that_does_not_know_its_width_the_failures_are_seen_too(re
 @ONE_SERVER
 def test_a_time_that_is_none_is_left_out(redis, read) -> None:
     times = ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "soon", 7, None]
-    redis.rpush("errors", *(json.dumps({"message": "m", "at": at}) for at in times))
+    redis.rpush("errors", *(json.dumps({"message": "m", "error": "m", "taskId": 1, "at": at}) for at in times))
     code, lines, err = on_terminal(read, 80)
     assert (code, err) == (0, "")
     assert [line.split()[-1] for line in lines[1:]] == ["m"] * len(times)
+
+
+def test_a_limit_takes_only_the_oldest(redis, read) -> None:
+    fill(redis, 1200)
+    for limit, left in (("1", 1199), ("700", 499)):
+        assert read("--limit", limit).finish()[1].count(b"\n") == int(limit)
+        assert redis.llen("errors") == left
+    assert json.loads(redis.lindex("errors", 0))["message"] == "m701"
+    assert read("--limit", "0").finish()[0] == 64
 
 
 # -- nothing is lost

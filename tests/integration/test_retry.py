@@ -94,7 +94,9 @@ def test_any_bytes_go_back_as_they_were(redis, begin: Retry) -> None:
 
 
 def test_what_another_program_wrote_goes_back_as_it_is(redis, begin: Retry) -> None:
-    foreign = [b"plain", b"\xff\xfe", b"", b"[1, 2]", b'{"other": 1}', b'{"message": 5}']
+    foreign = [b"plain", b"\xff\xfe", b"", b"[1, 2]", b'{"other": 1}', b'{"message": 5}',
+               b'{"message":"pay","to":"bob"}',
+               b'{"message": "m", "error": "e", "taskId": 1, "at": "now", "more": 1}']  # fmt: skip
     redis.rpush("errors", *foreign)
     assert result(begin())[0] == 0
     assert messages(redis) == foreign

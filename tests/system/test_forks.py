@@ -142,6 +142,7 @@ def test_a_handler_that_forks_loses_nothing_and_doubles_nothing(
         "0.5",
     ]
     tasks = [start(*options, env={"WAY": way}) for _ in range(2)]
+    assert {task.task_id for task in tasks} == {1, 2}, "both are there before the work begins"
     pids = {str(task.pid) for task in tasks}
     redis.rpush("messages", *range(1, MESSAGES + 1))
     wait_until(lambda: len(lines(tmp_path / "log")) >= MESSAGES, "all messages")

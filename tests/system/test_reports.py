@@ -164,6 +164,17 @@ def test_on_a_terminal_nothing_is_on_stdout_and_people_read_log_lines(server, re
         os.close(ours)
 
 
+@ONE_SERVER
+def test_on_a_terminal_totals_are_logged_each_10_s(server, redis, start) -> None:
+    ours, theirs = pty.openpty()
+    task = start("--redis", server.url, "--interval", "1", stdout=theirs)
+    os.close(theirs)
+    try:
+        wait_until(lambda: re.search(r"task 1 generated [1-9]\d*, processed 0, errors 0", task.stderr), "the totals")
+    finally:
+        os.close(ours)
+
+
 # -- a reader that stands still, or is gone
 
 
