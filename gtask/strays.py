@@ -10,6 +10,7 @@ from traceback import format_exception_only, walk_tb
 
 import gevent
 
+from gtask.log import say as say_last
 from gtask.places import place_of
 from gtask.protocol import printable
 
@@ -37,6 +38,18 @@ def thrown_into_main(error: BaseException) -> str:
             instead = "; for a time limit use gevent.Timeout" if number == signal.SIGALRM else ""
             return f"the handler of {signal.Signals(number).name} raised {what} ({place}){instead}"
     return f"{what} was raised outside generate and handle" + (f" ({place})" if place else "")
+
+
+def broke_the_loop(error: BaseException) -> bool:
+    """Whether libev's own descriptor is gone: nothing in this process can wait any more."""
+    return isinstance(error, SystemError) and "libev" in str(error)
+
+
+def say_closed(error: BaseException) -> None:
+    """Says once that users' code has closed descriptors of ours, whoever meets it first."""
+    if "closed" not in _said:
+        _said.add("closed")
+        say_last(f"descriptors that are not their own were closed by users' code ({error}); ending")
 
 
 def mute_signal_handlers() -> None:

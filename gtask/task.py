@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 DELIVERIES = {"at-most-once": AtMostOnce, "at-least-once": AtLeastOnce}
 JOIN = 0.2  # seconds for a term to say that its generate has not ended within the grace
+LAST_CALL = 3.0  # seconds for storing what is finished when the event loop is broken
 LAST_REPORT = 1.0  # seconds: for a reader that reads
 RELISTEN = 1.0  # seconds until notices are listened for again
 REASK = 60.0  # the same after this was refused
@@ -115,6 +116,11 @@ class Task:
             try:
                 ending.join()
             except BaseException as error:
+                if strays.broke_the_loop(error):
+                    self._watch.stop()
+                    strays.say_closed(error)
+                    self._stand_in.leave_at_once(LAST_CALL)
+                    return EXIT_SOFTWARE
                 log.error("%s; ending", strays.thrown_into_main(error))
                 self.end(EXIT_SOFTWARE)
         return self._code

@@ -6,6 +6,7 @@ always there to name who holds the loop, and to end the process when its time is
 greenlets: it talks to Redis, by connections of its own. Only C code that keeps Python's lock (the GIL) stops both.
 """
 
+import errno
 import logging
 import os
 import select
@@ -20,7 +21,7 @@ from typing import Any
 from gevent import get_hub
 from gevent.monkey import get_original
 
-from gtask import forks, log, signals
+from gtask import forks, log, signals, strays
 from gtask.election import Election
 from gtask.exceptions import EXIT_SIGNAL_BASE, EXIT_SOFTWARE, EXIT_STUCK, GtaskError, NotMember, Trouble
 from gtask.handler import Handler
@@ -82,6 +83,22 @@ class StandIn:
         """In a forked child, where the thread is not: closes its sockets."""
         if self._store is not None:
             self._store.abandon()
+
+    def leave_at_once(self, seconds: float) -> None:
+        """Leaves from a thread and a connection made for this alone, because the event loop is broken: stores what is
+        finished, gives back what was not started. Waits for it, but not longer than `seconds`."""
+        left = get_original("_thread", "allocate_lock")()
+        left.acquire()
+
+        def leave() -> None:
+            try:
+                self._handler.speak_through(self._make_store())
+                self._try(lambda: self._handler.leave_from_outside(self._grace))
+            finally:
+                left.release()
+
+        _start_thread(leave, ())
+        left.acquire(timeout=seconds)
 
     def start(self) -> None:
         """Starts the thread."""
@@ -217,6 +234,9 @@ class LoopWatch:
                         self._signal(number)
                 pause = self._look(monotonic())
         except BaseException as error:
+            if isinstance(error, OSError) and error.errno == errno.EBADF:
+                strays.say_closed(error)  # the main thread will meet it too
+                return
             log.say(f"the watch over the event loop has failed: {error!r}; ending")
             self._ask_to_end(EXIT_SOFTWARE)
 

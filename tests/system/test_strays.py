@@ -39,6 +39,8 @@ def handle(message):
         signal.setitimer(signal.ITIMER_REAL, 0.2)
     elif word == "kills":
         gevent.spawn(kill_heartbeat)
+    elif word == "closes":
+        os.closerange(3, 200)
     elif word == "held":
         while not os.path.exists("go"):
             time.sleep(0.3)  # seldom at work itself when a signal comes: its handler raises in whoever is
@@ -162,3 +164,24 @@ def test_under_nohup_a_closed_terminal_is_nothing(server, redis, start, log) -> 
     task.send(signal.SIGHUP)
     redis.rpush("messages", "plain")
     wait_until(lambda: log("ends plain"), "it goes on")
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
+def test_closing_descriptors_that_are_not_one_s_own_ends_the_task_with_a_line_and_costs_nothing(
+    server, redis, start, log, delivery: str
+) -> None:
+    hold_flag(redis)
+    task = start("--redis", server.url, "--handle", "job:handle", "--delivery", delivery, "--concurrency", "1")
+    assert task.task_id
+    redis.rpush("messages", "plain 1", "closes", *(f"plain {number}" for number in range(2, 100)))
+    assert task.wait() == 70
+    assert task.stderr.count("\n") == 1, task.stderr
+    line = task.stderr
+    assert "descriptors that are not their own were closed" in line
+    assert not redis.exists("tasks:members", "inflight:1"), "it has left"
+    handled = log("ends plain")
+    waiting = redis.lrange("messages", 0, -1)
+    assert [*(line.removeprefix("ends ").encode() for line in handled), *waiting] == [
+        b"plain %d" % number for number in range(1, 100)
+    ]
