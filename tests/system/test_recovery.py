@@ -138,7 +138,8 @@ def test_a_paused_task_learns_that_it_was_reaped_and_goes_on_under_a_new_id(redi
     wait_until(lambda: len(holder.reports("createdTaskId")) == 2, "the new id")
     assert holder.task_id > before
     assert processed(redis) == 1, "its late acknowledgement changed nothing"
-    assert redis.hget("totals", "redelivered") == b"1"
+    # Twice, where the first to wait for the message that came back was another BLMOVE of the paused one.
+    assert redis.hget("totals", "redelivered") in (b"1", b"2")
     other.kill()
     redis.rpush("messages", *(f"short:{n}" for n in range(20)))
     wait_until(lambda: jobs.times("handled").total() == 22, "it goes on")

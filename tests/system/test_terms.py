@@ -391,6 +391,7 @@ def test_pushes_that_are_refused_while_heartbeats_succeed_end_the_term(new_serve
     assert all(task.process.poll() is None for task in tasks)
 
 
+@pytest.mark.serial
 @ONE_SERVER
 def test_terms_that_lose_the_flag_before_their_first_message_wait_too(server, redis, run, write, tmp_path) -> None:
     """As where Redis evicts the key that says whose the flag is."""
