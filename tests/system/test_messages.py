@@ -276,4 +276,4 @@ def test_what_redis_gave_a_task_that_was_stopped_while_it_waited_is_handled_when
     wait_until(lambda: task.total("processed") >= taken and not redis.llen("messages"), "all handled")
     task.send(signal.SIGTERM)
     assert task.wait() == 0
-    assert task.total("processed") == 20
+    assert task.total("processed") == 20, task.stderr
