@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from math import inf
 
 import gevent
 
@@ -30,7 +31,7 @@ COLUMNS = (("at", 19), ("task", 6), ("message", 30))  # the error gets what is l
 Print = Callable[[str], str]
 
 
-def get_errors(store: Store, fd: int, *, keep: bool, limit: float, width: int | None) -> None:
+def get_errors(store: Store, fd: int, *, keep: bool, width: int | None, limit: float = inf) -> None:
     """Prints failed messages to `fd`, at most `limit` of them, and removes them, unless `keep`. `width`: of a terminal,
     else None.
 
