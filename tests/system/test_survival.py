@@ -62,8 +62,7 @@ def once(where, number):
 def generate(last):
     try:
         for number in range(int(last or 0) + 1, 1_000_000):
-            if os.environ.get("IN_GENERATE"):
-                once("generate", number)
+            once("generate", number)
             yield str(number)
             time.sleep(0.01)
     finally:
@@ -77,13 +76,13 @@ KINDS = ["raises", "blocks", "computes", "leaks", "forks", "forks_and_returns", 
          "prints", "closes", "dies"]  # fmt: skip
 
 
-def survives(redis, url: str, start, folder: Path, kinds: list[str], seconds: float, in_generate: str) -> None:
+def survives(redis, url: str, start, folder: Path, kinds: list[str], seconds: float) -> None:
     (folder / "job.py").write_text(JOB)
 
     def begin() -> TaskProcess:
         return start(
             "--redis", url, "--generate", "job:generate", "--handle", "job:handle", "--delivery", "at-least-once",
-            "--heartbeat", "0.5", "--wait", "0.5", env={"KINDS": ",".join(kinds), "IN_GENERATE": in_generate},
+            "--heartbeat", "0.5", "--wait", "0.5", env={"KINDS": ",".join(kinds)},
         )  # fmt: skip
 
     def generated() -> int:
@@ -118,13 +117,12 @@ def survives(redis, url: str, start, folder: Path, kinds: list[str], seconds: fl
 
 
 @ONE_SERVER
-@pytest.mark.parametrize("in_generate", ["", "1"], ids=["handle", "both"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fleet_survives(server, redis, start, tmp_path, kind: str, in_generate: str) -> None:
-    survives(redis, server.url, start, tmp_path, [kind], 3, in_generate)
+def test_a_fleet_survives(server, redis, start, tmp_path, kind: str) -> None:
+    survives(redis, server.url, start, tmp_path, [kind], 3)
 
 
 @ONE_SERVER
 @pytest.mark.timeout(400)
 def test_a_fleet_survives_everything_at_once_for_a_minute(server, redis, start, tmp_path) -> None:
-    survives(redis, server.url, start, tmp_path, KINDS, 60, "1")
+    survives(redis, server.url, start, tmp_path, KINDS, 60)
