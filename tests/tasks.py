@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class TaskProcess:
             stdin=stdin if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE if stderr is None else stderr,
+            process_group=0,
         )
         self.pid = self.process.pid
         self.lines: list[bytes] = []  # of stdout, ends included
@@ -104,10 +106,13 @@ class TaskProcess:
         return code
 
     def kill(self) -> None:
-        if self.process.poll() is None:
-            self.send(signal.SIGCONT)
-            self.process.kill()
+        """Ends it, and what users' code started in it: whoever lives on has the pipes open, and a pipe cannot be closed
+        here while a thread reads it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self.wait()
+        if any(reader.is_alive() for reader in self._readers):
+            raise AssertionError(f"task {self.pid} has ended, and a process that it started still holds its output")
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()

@@ -46,9 +46,18 @@ def start(run: Run, *words: str, columns: int = 80, rows: int = 24, **kwargs: ob
     return terminal
 
 
-def plain(*arguments: str, **kwargs: object) -> "subprocess.Popen[str]":
+class Plain(subprocess.Popen[str]):
+    """A process that a failed test ends: Popen itself would wait for it, perhaps for ever."""
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *error)  # type: ignore[arg-type]
+
+
+def plain(*arguments: str, **kwargs: object) -> Plain:
     environ = {**os.environ, **ENVIRON, **kwargs.pop("environ", {})}  # type: ignore[dict-item]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, **kwargs)  # type: ignore[call-overload]
+    return Plain(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, **kwargs)  # type: ignore[call-overload]
 
 
 def wait_for_line(process: "subprocess.Popen[str]", wanted: str) -> str:

@@ -39,10 +39,21 @@ def test_where_not_enough_files_are_permitted_nothing_is_started() -> None:
 
 
 def test_a_start_that_fails_later_ends_the_other_tasks_gracefully(run: Run) -> None:
-    """The limit is reached in earnest, because gmonitor counts wrong here."""
+    """The limit is reached in earnest, because gmonitor counts wrong here. The start that fails comes after the first
+    task has become able to end gracefully."""
     wrong = (
+        "import pathlib, time\n"
         "import gmonitor.supervisor as supervisor; supervisor.FILES_EACH = supervisor.FILES_OWN = 0\n"
-        "from gmonitor.__main__ import main; main()"
+        "from gmonitor.__main__ import main\n"
+        "import gmonitor.child as child\n"
+        "def start(*arguments, popen=child.Popen, **options):\n"
+        "    try:\n"
+        "        return popen(*arguments, **options)\n"
+        "    except OSError:\n"
+        f"        while not pathlib.Path({str(run.folder)!r}, 'taskId').exists(): time.sleep(0.01)\n"
+        "        raise\n"
+        "child.Popen = start\n"
+        "main()"
     )
     arguments = run.command("careful", tasks=30)[len(GMONITOR) :]
     with limited("ulimit -n 40", sys.executable, "-c", wrong, *arguments) as process:
