@@ -1,0 +1,29 @@
+"""What gmonitor takes from gtask. That imports run one way, import-linter checks (pyproject.toml, tox -e lint)."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SHARED = {"protocol", "urls", "exceptions", "config", "stdio", "patch"}
+
+
+def taken(source: str) -> set[str]:
+    """The modules of gtask that a source text imports, inside functions too ("" is the package: its version)."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "gtask" else [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {name.removeprefix("gtask").split(".")[1] if "." in name else "" for name in names
+                  if name.split(".")[0] == "gtask"}  # fmt: skip
+    return found
+
+
+def test_gmonitor_takes_from_gtask_only_what_contributing_says() -> None:
+    sources = sorted((ROOT / "gmonitor").rglob("*.py"))
+    assert set().union(*(taken(path.read_text()) for path in sources)) - {""} == SHARED
+    said = (ROOT / "CONTRIBUTING.md").read_text().split("gmonitor takes from gtask only", 1)[1].split(".\n", 1)[0]
+    assert all(f"`{name}.py`" in said for name in SHARED), said
