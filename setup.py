@@ -44,6 +44,7 @@ setup(
             "mypy",
             "pre-commit",
             "psutil",
+            "psycopg2-binary",
             "pyte",
             "pytest",
             "pytest-rerunfailures",
