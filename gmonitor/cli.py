@@ -5,10 +5,10 @@ Usage:
 
 Options:
   -n N, --tasks N      how many tasks to start [default: 5]
-  --redis URL          handed to the tasks as GTASK_REDIS; where a gtask is told of no Redis, neither here nor
-                       by itself, and none is at 127.0.0.1:6379, an embedded Valkey is started
+  --redis URL          the Redis of the tasks, who get it as GTASK_REDIS; if none is named here or in their own
+                       settings, and none listens on 127.0.0.1:6379, gmonitor starts a Valkey of its own
   --plain              event lines instead of the screen (also when stdout is no terminal)
-  --log FILE           the tasks' stderr, each line with its task's pid
+  --log FILE           where the tasks' stderr goes, each line with its task's pid
   --grace SECONDS      how long the tasks may take to end before they are killed [default: 12]
   -h, --help           this text
   --version            the version

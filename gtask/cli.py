@@ -56,25 +56,27 @@ Commands:
 
 Options:
   --redis URL          redis://, rediss:// or unix:// (default: redis://127.0.0.1:6379/0)
-  --namespace NAME     put before every key
+  --namespace NAME     put before every key, so that several jobs can share one Redis
   --generate SPEC      module:function that yields messages (default: gtask.demo:generate)
-  --handle SPEC        module:function that handles one (default: gtask.demo:handle)
-  --interval MS        between two generated messages, 0 = as fast as it can (default: 500)
-  --heartbeat SECONDS  T, for instance 0.5, 1 or 1.5: the flag lives 2T, whole seconds (default: 1)
-  --wait SECONDS       how long one BLPOP waits (default: 5)
-  --concurrency N      messages handled at once in this process (default: 10)
-  --delivery MODE      at-most-once (BLPOP) or at-least-once (BLMOVE) (default: at-most-once)
+  --handle SPEC        module:function that handles one message (default: gtask.demo:handle)
+  --interval MS        milliseconds between two generated messages, 0 = none (default: 500)
+  --heartbeat SECONDS  how often a task says that it lives: 0.5, 1, 1.5, ...; a takeover takes at most
+                       twice this (default: 1)
+  --wait SECONDS       how long one BLPOP or BLMOVE waits for a message (default: 5)
+  --concurrency N      how many messages this process handles at once (default: 10)
+  --delivery MODE      at-most-once (BLPOP): a crash loses what is in hand; at-least-once (BLMOVE): it is
+                       handled again by another task (default: at-most-once)
   --max-backlog N      the generator pauses while N messages wait, 0 = never (default: 0)
-  --grace SECONDS      how long a graceful end may take (default: 10)
+  --grace SECONDS      how long a task that is told to end may finish what it has in hand (default: 10)
   --log-level LEVEL    DEBUG, INFO, WARNING, ERROR (default: INFO)
-  --keep               getErrors: only look
+  --keep               getErrors: print them, and remove none
   --limit N            getErrors: only the oldest N
-  --match TEXT         retryErrors: only those whose record contains it
-  --json               status: for programs
+  --match TEXT         retryErrors: only those whose record contains TEXT
+  --json               status: as JSON, for programs
   -h, --help           show this
   --version            show the version
 
-Each option with a value but --limit and --match can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
+Each option with a value, but --limit and --match, can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
 """
 
 

@@ -60,6 +60,11 @@ class Terminal:
         """The screen as lines."""
         return "\n".join(line.rstrip() for line in self._screen.display)
 
+    @property
+    def screen(self) -> pyte.Screen:
+        """The screen with its colours."""
+        return self._screen
+
     def attributes(self) -> list[Any]:
         """What `stty -g` tells."""
         return termios.tcgetattr(self._slave)
