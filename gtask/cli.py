@@ -76,7 +76,7 @@ Options:
   -h, --help           show this
   --version            show the version
 
-Each option with a value, but --limit and --match, can be set in the environment too: --max-backlog as GTASK_MAX_BACKLOG.
+Options with a value, except --limit and --match, can be set in the environment: --max-backlog as GTASK_MAX_BACKLOG.
 """
 
 
