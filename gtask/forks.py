@@ -22,8 +22,6 @@ from gtask import log, signals
 from gtask.exceptions import EXIT_OK, EXIT_SOFTWARE
 from gtask.places import place_of
 
-LAST_WORDS = 1.0  # seconds for a line that nobody reads
-
 happened = False  # this process is such a child
 
 _in_child: Callable[[], None] | None = None
@@ -51,7 +49,7 @@ def end(error: BaseException | None = None) -> NoReturn:
     else:
         log.say(f"process {os.getpid()}, which generate or handle forked, has returned from it; it ends here. A child "
                 "should end with os._exit")  # fmt: skip
-    log.flush(LAST_WORDS)
+    log.flush()
     os._exit(code)
 
 

@@ -17,7 +17,6 @@ from gtask import log
 from gtask.places import place_of
 
 TIME = 3.0  # seconds for all exit functions together
-LAST_WORDS = 1.0  # seconds for a reader of stderr that reads
 
 
 def leave(code: int) -> NoReturn:
@@ -49,5 +48,5 @@ def _end(code: int) -> NoReturn:
     for child in list(getattr(processes, "_children", ())):
         with suppress(OSError, TypeError):
             os.kill(child.pid, signal.SIGKILL)
-    log.flush(LAST_WORDS)
+    log.flush()
     os._exit(code)

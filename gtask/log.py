@@ -15,6 +15,7 @@ from gevent.monkey import get_original
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+LAST_WORDS = 1.0  # seconds that a process which ends waits for a reader of stderr
 KEPT = 1000  # lines that wait until somebody reads; more are dropped, and counted
 
 
@@ -124,6 +125,6 @@ def say(text: str) -> None:
     _stderr.put(f"gtask: {text}")
 
 
-def flush(seconds: float) -> None:
+def flush(seconds: float = LAST_WORDS) -> None:
     """Waits until all lines are written, but not longer."""
     _stderr.flush(seconds)
