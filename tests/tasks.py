@@ -14,6 +14,22 @@ from typing import Any
 
 PATIENCE = 30.0  # seconds that a test waits for an event: generous, the machines are slow
 
+# A message is handled until the test lets it go on; one with "fail" in its name fails then.
+GATE = """
+import gevent, pathlib
+def handle(message):
+    pathlib.Path("started " + message).touch()
+    while not pathlib.Path("go").exists():
+        gevent.sleep(0.01)
+    if "fail" in message:
+        raise ValueError(message)
+"""
+
+
+def waits(redis) -> bool:
+    """Whether a task waits for a message in Redis."""
+    return any("b" in client["flags"] for client in redis.client_list())
+
 
 def wait_until(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE) -> Any:
     """The first true value of `condition`; fails when there is none in time."""

@@ -10,26 +10,10 @@ from subprocess import PIPE
 import pytest
 
 from tests.servers import ONE_SERVER
-from tests.tasks import PATIENCE, wait_until
+from tests.tasks import GATE, PATIENCE, wait_until, waits
 
 IDLE = "60000"
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-
-# A message is handled until the test lets it go on; one with "fail" in its name fails then.
-GATE = """
-import gevent, pathlib
-def handle(message):
-    pathlib.Path("started " + message).touch()
-    while not pathlib.Path("go").exists():
-        gevent.sleep(0.01)
-    if "fail" in message:
-        raise ValueError(message)
-"""
-
-
-def waits(redis) -> bool:
-    """Whether a task waits for a message in Redis."""
-    return any("b" in client["flags"] for client in redis.client_list())
 
 
 def hold_flag(redis) -> None:

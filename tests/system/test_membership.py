@@ -9,23 +9,7 @@ from gtask.exceptions import Trouble
 from gtask.membership import Membership
 from gtask.store import Beat, Store
 from tests.servers import ONE_NEW_SERVER, ONE_SERVER
-from tests.tasks import wait_until
-
-# A message is handled until the test lets it go on; one with "fail" in its name fails then.
-GATE = """
-import gevent, pathlib
-def handle(message):
-    pathlib.Path("started " + message).touch()
-    while not pathlib.Path("go").exists():
-        gevent.sleep(0.01)
-    if "fail" in message:
-        raise ValueError(message)
-"""
-
-
-def waits(redis) -> bool:
-    """Whether a task waits for a message in Redis."""
-    return any("b" in client["flags"] for client in redis.client_list())
+from tests.tasks import GATE, wait_until, waits
 
 
 def no_members(redis) -> bool:
