@@ -64,7 +64,7 @@ def put(server: Server, key: str, name: str, count: int, make: Callable[[int], s
     if not server.shelf.exists(name):
         for first in range(0, count, 1000):
             server.shelf.rpush(name, *(make(n) for n in range(first, min(first + 1000, count))))
-    server.shelf.copy(name, "new", destination_db=0)
+    server.shelf.execute_command("COPY", name, "new", "DB", 0)
     server.client.rename("new", key)
 
 

@@ -86,7 +86,7 @@ def starts(server: Server, rounds: int) -> dict[str, list[float]]:
         for name, make in made.items():
             began = time.perf_counter()
             with make() as child:
-                child.process.stdout.readline()
+                child.stdout.readline()
                 seconds[name].append(time.perf_counter() - began)
         monitor = gmonitor(1, redis=server.url)
         wait_until(lambda: b"generator?" in monitor.seen, pause=0.0005)  # noqa: B023
@@ -105,7 +105,7 @@ def sizes(server: Server) -> dict[str, tuple[float, float]]:
     idle = ("--generate", "benchmarks.functions:nothing")
     found = {}
     with bare() as plain:
-        plain.process.stdout.readline()
+        plain.stdout.readline()
         found["bare import gevent, redis"] = memory(plain.pid)
     for delivery in ("at-most-once", "at-least-once"):
         server.client.flushdb()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import redis
 
@@ -49,6 +49,13 @@ class Child:
             **options,
         )
         self.pid = self.process.pid
+        self.command = " ".join(command[:4])
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """What it writes, where that was asked for."""
+        assert self.process.stdout is not None
+        return self.process.stdout
 
     def __enter__(self) -> "Child":
         return self
@@ -80,7 +87,7 @@ class Child:
     def check(self) -> None:
         """Raises Failed when it has ended."""
         if self.process.poll() is not None:
-            raise Failed(f"{self.process.args[:4]} ended with {self.process.returncode}: {self.said()}")
+            raise Failed(f"{self.command} ended with {self.process.returncode}: {self.said()}")
 
 
 def wait_until(condition: Any, child: Child | None = None, timeout: float = 60, pause: float = 0.002) -> Any:
@@ -90,7 +97,7 @@ def wait_until(condition: Any, child: Child | None = None, timeout: float = 60, 
         if child is not None:
             child.check()
         if time.monotonic() > deadline:
-            raise Failed(f"waited {timeout:g} s" + (f" for {child.process.args}: {child.said()}" if child else ""))
+            raise Failed(f"waited {timeout:g} s" + (f" for {child.command}: {child.said()}" if child else ""))
         time.sleep(pause)
     return value
 

@@ -19,6 +19,7 @@ from benchmarks.functions import ignore, nothing  # noqa: E402
 from gtask.config import Config  # noqa: E402
 from gtask.store import Store  # noqa: E402
 from gtask.task import Task  # noqa: E402
+from gtask.watch import LoopWatch  # noqa: E402
 
 
 def main(url: str, count: int, delivery: str) -> None:
@@ -26,10 +27,12 @@ def main(url: str, count: int, delivery: str) -> None:
     gevent.get_hub().threadpool.maxsize = count + 10
     config = Config(redis=url, delivery=delivery)
     make_store = partial(Store, url, "", heartbeat=config.heartbeat, wait=config.wait)
+    watch = LoopWatch(config.heartbeat, config.grace)  # one for all; it stands in for the task that came last
+    watch.start()
     null = os.open(os.devnull, os.O_WRONLY)
     tasks = []
     for _ in range(count):
-        tasks.append(gevent.spawn(Task(config, make_store, nothing, ignore, null).run))
+        tasks.append(gevent.spawn(Task(config, make_store, nothing, ignore, null, watch).run))
         gevent.sleep(1 / count)  # not all beats at once: nobody starts a fleet in one moment
     gevent.joinall(tasks)
 

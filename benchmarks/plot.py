@@ -41,7 +41,8 @@ def dots(title: str, unit: str, rows: Sequence[tuple[str, Sequence[float], str]]
     end = step * ceil(most / step)
 
     def x(value: float) -> float:
-        return LABEL + (WIDTH - LABEL - RIGHT) * max(0.0, value) / end
+        place: float = LABEL + (WIDTH - LABEL - RIGHT) * max(0.0, value) / end
+        return place
 
     height = TOP + ROW * len(rows) + 30
     parts = [_text(10, 20, f"{title} ({unit})", "title")]

@@ -65,7 +65,7 @@ class Beats:
 
     def look(self) -> None:
         """To be called more often than tasks beat."""
-        scores = self._client.zrange("tasks", 0, -1, withscores=True)
+        scores: Any = self._client.zrange("tasks", 0, -1, withscores=True)
         now = time.monotonic()
         if now - self._looked > HEARTBEAT / 2:
             self.held_up += self._looked > 0
@@ -106,7 +106,7 @@ def run(server: Server, case: Case, core: int | None) -> Run:
     seconds = last["at"] - first["at"]
     millions = case.messages / 1e6
     used = [(last[side] - first[side]) / millions for side in ("client", "server")]
-    return Run(case.messages / seconds, *used, beats.late, beats.held_up)
+    return Run(case.messages / seconds, used[0], used[1], beats.late, beats.held_up)
 
 
 def fill(server: Server, messages: int) -> None:
@@ -118,7 +118,7 @@ def fill(server: Server, messages: int) -> None:
     if not server.shelf.exists(key):
         for first in range(0, messages, 1000):
             server.shelf.rpush(key, *(MESSAGE.format(n) for n in range(first, min(first + 1000, messages))))
-    server.shelf.copy(key, "messages", destination_db=0)
+    server.shelf.execute_command("COPY", key, "messages", "DB", 0)
     server.client.set("generatorIsActive", "1", ex=3600)
 
 
@@ -208,7 +208,8 @@ def together(server: Server, processes: int, messages: int, *arguments: str, han
             marks = map(json.loads, result.read_text().splitlines()) if result.exists() else ()
             return [mark["at"] for mark in marks if mark["mark"] == "last"]
 
-        return messages / (wait_until(ends, child, TIMEOUT, pause=0.02)[0] - began)
+        last: float = wait_until(ends, child, TIMEOUT, pause=0.02)[0]
+        return messages / (last - began)
 
 
 # -- the command

@@ -12,7 +12,7 @@ SETTINGS = RedisSettings.from_dsn(os.environ["BENCH_URL"])
 QUIET = {"version": 1}  # logging: not two lines for each job
 
 
-async def job(context: dict, message: str) -> None:
+async def job(context: dict[str, object], message: str) -> None:
     """Does nothing."""
     lap()
 
