@@ -238,7 +238,10 @@ class Connections:
 
     def _run(self, script: Script, keys: Sequence[str], *args: Any, client: str = "_commands") -> Any:
         with self._asking(client) as asked:
-            asked.connection.connect()  # where it is not; what fails from here on may have happened
+            # Where it is not connected; what fails from here on may have happened. redis-py holds this lock in each
+            # call, but not here, and another greenlet's call amid the handshake would be given the handshake's answers.
+            with asked.single_connection_lock:
+                asked.connection.connect()
             try:
                 return self._call(asked, script, keys, *args)
             except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
