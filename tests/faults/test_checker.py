@@ -1,0 +1,104 @@
+"""The checker rejects a planted fault for each of its rules, and accepts a good history; and the history is read as
+the server wrote it."""
+
+import pytest
+
+from tests.faults import checker, history
+from tests.faults.history import Elected, End, Event, Pushed, Takeover
+
+A, B = "100.1", "200.1"  # authors
+GOOD: list[Event] = [Elected(1), Pushed(1, A), Pushed(2, A), Elected(2), Pushed(3, B), Pushed(4, B)]
+GOOD_END = End(handled=(1, 1), errors=(2,), waiting=(3,), in_flight=(4,), processed=2)  # 1 was delivered twice
+REPORTS = [
+    b'{"msg": "createdTaskId", "taskId": 7}\r\n',
+    b'{"msg": "processed", "total": 4, "errors": 1}\r\n',
+    b'{"msg": "switchedToGenerator Mode"}\r\n',
+    b'{"msg": "generated", "total": 12}\r\n',
+]
+
+
+def test_a_good_history_is_accepted_by_every_rule() -> None:
+    assert not [
+        *checker.deposed_is_silent(GOOD),
+        *checker.numbers_are_whole(GOOD),
+        *checker.nothing_is_lost(GOOD, GOOD_END),
+        *checker.nothing_is_invented(GOOD, GOOD_END),
+        *checker.reports_are_whole(REPORTS),
+        *checker.takeovers_are_fast([Takeover(flag_life=0.6, took=0.85, stalled=0.01)]),
+    ]
+
+
+def test_a_deposed_generator_that_pushes_is_seen() -> None:
+    broken = [Pushed(1, A), Pushed(2, B), Pushed(3, A)]
+    assert list(checker.deposed_is_silent(broken)) == ["message 3 is of 100.1, after its successor 200.1 had begun"]
+    assert not list(checker.numbers_are_whole(broken))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "violation"),
+    [
+        ((2,), "message 2 of 100.1 came where 1 was due"),
+        ((1, 3), "message 3 of 100.1 came where 2 was due"),
+        ((1, 2, 2), "message 2 of 100.1 came where 3 was due"),
+        ((1, 2, 1, 2), "message 1 of 100.1 came where 3 was due"),
+    ],
+)
+def test_a_gap_and_a_repeat_are_seen(numbers: tuple[int, ...], violation: str) -> None:
+    assert next(checker.numbers_are_whole([Pushed(number, A) for number in numbers])) == violation
+
+
+def test_a_lost_message_is_seen() -> None:
+    end = End(handled=(1, 1), errors=(), waiting=(3,), in_flight=(4,), processed=2)
+    assert list(checker.nothing_is_lost(GOOD, end)) == ["message 2 is lost"]
+
+
+def test_sums_that_do_not_add_up_are_seen() -> None:
+    twice = End(handled=(1, 1), errors=(2,), waiting=(3,), in_flight=(4,), processed=3)
+    assert "3 were acknowledged" in next(checker.nothing_is_lost(GOOD, twice))
+    in_two_places = End(handled=(1,), errors=(2,), waiting=(3, 4), in_flight=(4,), processed=2)
+    assert "2 wait and 1 are in flight" in next(checker.nothing_is_lost(GOOD, in_two_places))
+
+
+@pytest.mark.parametrize("where", ["handled", "errors", "waiting", "in_flight"])
+def test_an_invented_message_is_seen(where: str) -> None:
+    places = {"handled": (), "errors": (), "waiting": (), "in_flight": ()} | {where: (5,)}
+    end = End(**places, processed=0)
+    assert list(checker.nothing_is_invented(GOOD, end)) == [f"message 5 ({where}) was never pushed"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"msg": "generated", "to\r\n', b'{"msg": "generated", "total": 13}', b"printed by a job\r\n",
+     b'{"msg": "generated", "total": -1}\r\n', b'{"msg": "unknown"}\r\n', b'{"msg": "generated"}\r\n'],
+)  # fmt: skip
+def test_a_report_that_is_not_whole_is_seen(line: bytes) -> None:
+    assert list(checker.reports_are_whole([*REPORTS, line])) == [f"no whole report: {line!r}"]
+
+
+def test_a_total_that_shrinks_is_seen() -> None:
+    falling = [*REPORTS, b'{"msg": "generated", "total": 11}\r\n']
+    assert list(checker.reports_are_whole(falling)) == ["Generated.total fell from 12 to 11"]
+
+
+def test_a_slow_takeover_is_seen_but_not_on_a_machine_that_stood_still() -> None:
+    slow, excused = Takeover(0.6, 0.95, stalled=0.01), Takeover(0.6, 0.95, stalled=0.2)
+    assert len(list(checker.takeovers_are_fast([slow]))) == 1
+    assert not list(checker.takeovers_are_fast([excused]))
+    assert checker.judged([slow, excused]) == [slow]
+
+
+def test_the_history_is_what_the_server_wrote_also_over_a_restart(new_server) -> None:
+    server = new_server(*history.OPTIONS)
+    push = "redis.call('RPUSH', 'messages', unpack(ARGV)); redis.call('HSET', 'generator', 'generated', 1)"
+    elect = "redis.call('SET', 'generatorId', ARGV[1], 'EX', 9); redis.call('HINCRBY', 'generator', 'term', 1)"
+    with server.client() as client:
+        client.eval(elect, 0, 1)
+        client.eval(push, 0, "1 100.1", "2 100.1")
+        client.eval("redis.call('SET', 'generatorId', ARGV[1], 'EX', 9)", 0, 1)  # renewed
+        client.rpush("messages", "7 another")  # not by a generator
+    server.kill()
+    server.start()
+    with server.client() as client:
+        client.eval(elect, 0, 2)
+        client.eval(push, 0, "3 200.1")
+    assert history.read(server.folder) == [Elected(1), Pushed(1, A), Pushed(2, A), Elected(2), Pushed(3, B)]
