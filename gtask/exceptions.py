@@ -19,8 +19,7 @@ EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_SOFTWARE = 70
 EXIT_OUTPUT = 74
-EXIT_STUCK = 75  # the grace was over, and users' code did not let the event loop turn
-EXIT_STUCK = 75  # the user's generate did not end when it was told to
+EXIT_STUCK = 75  # the grace was over, and generate did not end, or users' code did not let the event loop turn
 EXIT_REFUSED = 77
 EXIT_READER_GONE = 141
 # 128 + the signal's number: ended by a second INT or TERM before the end was graceful.
