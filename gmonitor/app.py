@@ -163,10 +163,10 @@ class App:
             self._first_bad_code = self._first_bad_code or _exit_code(event.code)
             if not self._fleet.alive and len(self._fleet.tasks) == self._config.tasks:
                 entries += self._all_ended(at)
+        if entries or not isinstance(event, Tick):
+            self._display.changed(entries)
         if isinstance(event, Tick):
             self._display.tick()
-        else:
-            self._display.changed(entries)
         if isinstance(event, Reported):
             self._insist(at)
 

@@ -12,6 +12,7 @@ from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, 
 MOST = 10**15  # no count gets there; a broken task must not break the sums
 WINDOW = 5.0  # seconds over which rates are taken
 HEED = 1.0  # seconds that a generator has to heed its interruption
+UNSURE = 2.0  # seconds after which a generator that was replaced is not thought to have died: it is known by then
 
 
 @dataclass
@@ -75,12 +76,39 @@ class Entry:
     screen: bool = True  # False: only where lines are printed one after the other
 
 
+@dataclass(frozen=True)
+class Succession:
+    """A generator that came while the one before seemed to live. Its report may have overtaken the news of a death."""
+
+    heir: Task
+    before: Task
+    at: float
+    replaced: bool  # the one before generated, as far as was known
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the one before may have died, and that is not known yet."""
+        return self.replaced and self.before.alive and self.before.asked_at is None
+
+    @property
+    def reason(self) -> str:
+        """Why there is a new one, by all that is known now."""
+        name, ended_at = self.before.name, self.before.ended_at
+        if self.before.asked_at is not None:
+            return f"{self.at - self.before.asked_at:.1f} s after {name} was killed"
+        if ended_at is not None and not (self.replaced and self.before.code == 0):  # a good end gives it up first
+            how = "was killed" if self.before.ending.startswith("signal") else "ended"
+            return f"{max(0.0, self.at - ended_at):.1f} s after {name} {how}"
+        return f"in place of {name}" if self.replaced else f"after {name} gave it up"
+
+
 @dataclass
 class Fleet:
     """All tasks by pid, in the order of their start, and the log."""
 
     tasks: dict[int, Task] = field(default_factory=dict)
     predecessor: Task | None = None  # the last one that was the generator
+    unexplained: Succession | None = None  # one whose reason is not known yet
     events: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
     outputs: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
     begun: dict[tuple[int, str], Entry] = field(default_factory=dict)  # lines without an end yet, by pid and stream
@@ -143,9 +171,13 @@ class Fleet:
                 entries.append(self._log(text, stamp))
             case Ended(pid, code):
                 entries.append(self._ended(self.tasks[pid], code, at, stamp))
+                if self.unexplained and not self.unexplained.undecided:
+                    entries += self._explain(stamp)
             case Noted(text):
                 entries.append(self._log(text, stamp))
             case Tick():
+                if self.unexplained and at - self.unexplained.at >= UNSURE:
+                    entries += self._explain(stamp)
                 self._samples.append((at, self.totals))
                 while len(self._samples) > 2 and at - self._samples[0][0] > WINDOW:
                     self._samples.popleft()
@@ -190,28 +222,30 @@ class Fleet:
             return []
         text = f"{task.name} generates again" if task.was_generator else f"{task.name} is the generator"
         task.generates = task.was_generator = True
-        return [self._log(text, stamp)]
+        alive = self.unexplained is not None and self.unexplained.before is task
+        return [*(self._explain(stamp) if alive else []), self._log(text, stamp)]
 
     def _switched(self, task: Task, at: float, stamp: str) -> list[Entry]:
+        entries = self._explain(stamp)  # before the next one
         before, self.predecessor = self.predecessor, task
+        if before is task:
+            before = None
+        if before is not None:
+            self.unexplained = Succession(task, before, at, replaced=before.generates)
+            before.generates, before.outdated = False, True  # there is exactly one
         task.generates = task.was_generator = True
         task.outdated, task.heeds_by = False, None
-        if before is None or before is task:
-            return [self._log(f"{task.name} is the generator", stamp)]
-        if before.asked_at is not None:
-            reason = f"{at - before.asked_at:.1f} s after {before.name} was killed"
-        elif before.ended_at is not None:
-            how = "was killed" if before.ending.startswith("signal") else "ended"
-            reason = f"{at - before.ended_at:.1f} s after {before.name} {how}"
-        elif before.generates:
-            reason = f"in place of {before.name}"  # which does not know it yet
-        else:
-            reason = f"after {before.name} gave it up"
-        before.generates, before.outdated = False, True  # there is exactly one
-        return [
-            self._log(f"{task.name} is the generator", stamp, screen=False),
-            self._log(f"{task.name} became the generator {reason}", stamp),
-        ]
+        entries.append(self._log(f"{task.name} is the generator", stamp, screen=before is None))
+        if self.unexplained and not self.unexplained.undecided:
+            entries += self._explain(stamp)
+        return entries
+
+    def _explain(self, stamp: str) -> list[Entry]:
+        """The line about a new generator, as soon as it is known what became of the one before."""
+        if self.unexplained is None:
+            return []
+        new, self.unexplained = self.unexplained, None
+        return [self._log(f"{new.heir.name} became the generator {new.reason}", stamp)]
 
     def _said(self, task: Task, lines: tuple[str, ...], left_out: int, stamp: str) -> list[Entry]:
         entries = [self._output(task, f"… {left_out} lines left out", stamp)] if left_out else []

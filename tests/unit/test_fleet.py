@@ -60,8 +60,36 @@ STORIES = {
             "task 7 became the generator 2.0 s after task 3 ended",
         ],
     ),
+    "killed by a signal, and the news of it come last": (
+        [(1.0, elected(4711)), (5.0, elected(4712)), (5.5, Tick()), (5.6, Ended(4711, -9)), (8.0, Tick())],
+        [
+            "task 3 is the generator",
+            "task 7 is the generator",
+            "task 3 (pid 4711) ended: signal 9",
+            "task 7 became the generator 0.0 s after task 3 was killed",
+        ],
+    ),
+    "deposed without knowing it, and ended with all others": (
+        [(1.0, elected(4711)), (5.0, elected(4712)), (5.5, Ended(4711, 0))],
+        [
+            "task 3 is the generator",
+            "task 7 is the generator",
+            "task 3 (pid 4711) ended: exit 0",
+            "task 7 became the generator in place of task 3",
+        ],
+    ),
+    "deposed, and the next one, too": (
+        [(1.0, elected(4711)), (5.0, elected(4712)), (5.5, elected(4711)), (7.5, Tick())],
+        [
+            "task 3 is the generator",
+            "task 7 is the generator",
+            "task 7 became the generator in place of task 3",
+            "task 3 is the generator",
+            "task 3 became the generator in place of task 7",
+        ],
+    ),
     "deposed without knowing it": (
-        [(1.0, elected(4711)), (5.0, elected(4712))],
+        [(1.0, elected(4711)), (5.0, elected(4712)), (6.9, Tick()), (7.0, Tick())],
         ["task 3 is the generator", "task 7 is the generator", "task 7 became the generator in place of task 3"],
     ),
     "gave it up": (
@@ -91,11 +119,17 @@ STORIES = {
         ],
     ),
     "replaced, and what it pushed last is told late": (
-        [(1.0, elected(4711)), (5.0, elected(4712)), (5.3, generated(4711, 12))],
+        [(1.0, elected(4711)), (5.0, elected(4712)), (5.3, generated(4711, 12)), (7.0, Tick())],
         ["task 3 is the generator", "task 7 is the generator", "task 7 became the generator in place of task 3"],
     ),
     "replaced, and it generates on": (
-        [(1.0, elected(4711)), (5.0, elected(4712)), (5.3, generated(4711, 12)), (5.8, generated(4711, 13))],
+        [
+            (1.0, elected(4711)),
+            (5.0, elected(4712)),
+            (5.3, generated(4711, 12)),
+            (5.8, generated(4711, 13)),
+            (7.0, Tick()),
+        ],
         [
             "task 3 is the generator",
             "task 7 is the generator",
