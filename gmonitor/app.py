@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import gevent
@@ -13,9 +12,21 @@ from gevent.queue import Queue
 
 from gmonitor import tree
 from gmonitor.config import Config
-from gmonitor.display import Display, Live, choose
+from gmonitor.display import Display, choose
 from gmonitor.embedded import Embedded, is_wanted
-from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Tick
+from gmonitor.events import (
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    GroupAsked,
+    KillAsked,
+    Noted,
+    Pressed,
+    Reported,
+    Signalled,
+    Tick,
+)
 from gmonitor.fleet import Fleet
 from gmonitor.guard import MARK, Guard
 from gmonitor.supervisor import Supervisor
@@ -33,34 +44,6 @@ from gtask.protocol import SAME_WISH
 
 QUEUE = 1000  # events; whoever has more for us waits, and so does the task behind it
 AGAIN = "ending the tasks …  [q] kill them at once"
-
-
-@dataclass(frozen=True)
-class Pressed:
-    """A key of the key table."""
-
-    action: str
-
-
-@dataclass(frozen=True)
-class Signalled:
-    """A signal to the monitor."""
-
-    number: int
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Something that ends the monitor: output lost, a task that cannot be started, a bug."""
-
-    error: BaseException
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The tree is gone, but for these pids."""
-
-    left: tuple[int, ...]
 
 
 class App:
@@ -109,7 +92,7 @@ class App:
                 self._log.open()
             self._find_redis()
             self._display.open()
-            if isinstance(self._display, Live):
+            if self._display.is_screen:
                 self._catch(signal.SIGWINCH)
                 self._job_control = self._catch(signal.SIGTSTP, signal.SIGCONT)
             gevent.spawn(self._start)
@@ -173,7 +156,7 @@ class App:
     def _all_ended(self, at: float) -> list[Any]:
         """On the screen the reasons stay to be read; where nobody looks there is nothing to wait for."""
         self._code = self._first_bad_code
-        if isinstance(self._display, Live):
+        if self._display.is_screen:
             return self._fleet.apply(Noted("all tasks have ended"), at, time.strftime("%H:%M:%S"))
         self._end()
         return []
@@ -211,9 +194,7 @@ class App:
         if self._ending:
             return
         self._ending = True
-        if isinstance(self._display, Live):
-            self._display.keys = AGAIN
-        self._display.changed([])
+        self._display.ending(AGAIN)
         gevent.spawn(self._end_tree)
 
     def _end_tree(self) -> None:
@@ -236,19 +217,16 @@ class App:
 
     def _terminal(self, number: int) -> None:
         """The terminal has another size, is taken away (Ctrl-Z), or perhaps given back (fg)."""
-        live = self._display
-        if not isinstance(live, Live):  # only then are these signals caught
-            return
         if number == signal.SIGTSTP:
-            live.suspend()
+            self._display.suspend()
             for handler in self._job_control:  # back to the default, which stops us here, and to go on here
                 handler.cancel()
             os.kill(os.getpid(), signal.SIGTSTP)
             self._job_control = self._catch(signal.SIGTSTP, signal.SIGCONT)
         if number in (signal.SIGTSTP, signal.SIGCONT):
-            live.open()
+            self._display.open()
         else:
-            live.redraw()
+            self._display.redraw()
 
     def _start(self) -> None:
         try:
@@ -271,8 +249,7 @@ class App:
             self._supervisor.spare.add(self._embedded.pid)
             self._environ["GTASK_REDIS"] = self._embedded.url
             self._post(Noted(f"embedded Valkey at {self._embedded.url}"))
-            if isinstance(self._display, Live):
-                self._display.place = f"embedded Valkey {self._embedded.url}"
+            self._display.place = f"embedded Valkey {self._embedded.url}"
             gevent.spawn(self._watch_server, self._embedded)
 
     def _watch_server(self, server: Embedded) -> None:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 import gevent
 from gevent.event import Event as Flag
@@ -28,11 +27,14 @@ LAST_WRITE = 2.0  # seconds for the last lines
 Lost = Callable[[OSError], None]
 
 
-class Display(Protocol):
-    """What the app needs of either."""
+class Display:
+    """What the app needs of either. What a display has no use for does nothing."""
+
+    is_screen = False  # a person looks at it; it has a size, and the shell may take the terminal away
+    place = ""  # where Redis is, if the monitor has started it
 
     def open(self) -> None:
-        """Begins to show."""
+        """Begins to show, or goes on after `suspend`."""
 
     def changed(self, entries: list[Entry]) -> None:
         """The fleet has changed; these log lines are new."""
@@ -40,15 +42,25 @@ class Display(Protocol):
     def tick(self) -> None:
         """A second is over."""
 
+    def ending(self, keys: str) -> None:
+        """The end has begun; from now on these are the keys."""
+
+    def redraw(self) -> None:
+        """What is on the terminal is unknown."""
+
+    def suspend(self) -> None:
+        """Gives the terminal back until `open`."""
+
     def close(self) -> None:
         """Shows what must still be shown, and leaves stdout as it was."""
 
 
-class Live:
+class Live(Display):
     """The screen: whoever changes something sets a flag, one greenlet draws the newest state."""
 
+    is_screen = True
+
     def __init__(self, screen: Screen, fleet: Fleet, act: Callable[[str], None], lost: Lost) -> None:
-        self.place = ""
         self.keys = keyboard.HELP if screen.keys_fd is not None else "[Ctrl-C] end all and quit"
         self._screen = screen
         self._fleet = fleet
@@ -84,6 +96,11 @@ class Live:
         self._seconds += 1
         if self._seconds % REDRAW_EVERY == 0:
             self._screen.forget()
+        self._dirty.set()
+
+    def ending(self, keys: str) -> None:
+        """The help line tells what the keys do now."""
+        self.keys = keys
         self._dirty.set()
 
     def redraw(self) -> None:
@@ -137,7 +154,7 @@ class Live:
             self._lost(error)
 
 
-class Plain:
+class Plain(Display):
     """Lines: printed by one greenlet, so that a slow reader holds up nobody."""
 
     def __init__(self, writer: Writer, fleet: Fleet, lost: Lost) -> None:

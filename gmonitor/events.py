@@ -1,4 +1,4 @@
-"""What can happen to the fleet, as the fleet learns it."""
+"""All events: what happens to the fleet, as the fleet learns it, and what happens to the monitor itself."""
 
 from dataclasses import dataclass
 
@@ -65,4 +65,33 @@ class Tick:
     """A second is over: rates are taken."""
 
 
+@dataclass(frozen=True)
+class Pressed:
+    """A key of the key table."""
+
+    action: str
+
+
+@dataclass(frozen=True)
+class Signalled:
+    """A signal to the monitor."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Something that ends the monitor: output lost, a task that cannot be started, a bug."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The tree is gone, but for these pids."""
+
+    left: tuple[int, ...]
+
+
+# What the fleet is told. The others are for the monitor's loop alone.
 Event = Started | Reported | Said | KillAsked | GroupAsked | Ended | Noted | Tick
