@@ -11,7 +11,8 @@ import linecache
 import re
 import sys
 from collections.abc import Callable, Iterable
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from dataclasses import dataclass
 from pathlib import Path
 from traceback import format_exception_only
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
@@ -24,9 +25,22 @@ from gtask.places import place_of, place_of_function
 from gtask.stdio import working_directory
 
 Generate = Callable[[str | None], Iterable[str | bytes]]
-Handle = Callable[[str], object]
 
 _NOT_RUN = (CoroutineType, GeneratorType, AsyncGeneratorType)  # calling a function with async or yield only makes these
+
+
+@dataclass(frozen=True)
+class Handle:
+    """The user's function, to be called as `handle.new_context().run(handle.function, message)`.
+
+    So each message starts from the context variables that the module's import has left behind. A worker's greenlet has
+    one context for all that it ever handles: what a message sets there (a customer for log lines, a span) would be
+    found by a later message. The workers' loop makes this call itself, for a function in between would cost more than
+    the copy.
+    """
+
+    function: Callable[[str], object]
+    new_context: Callable[[], Context]
 
 
 def load_generate(spec: str) -> Generate:
@@ -42,7 +56,7 @@ def load_handle(spec: str) -> Handle:
     _check("--handle", spec, function, "message", UsageError)
     if any(map(inspect.isgeneratorfunction, _called(function))):
         raise UsageError(f"--handle {spec}: it has a yield, so calling it runs nothing of it{_in(function)}")
-    return _in_context(function)
+    return Handle(function, copy_context().copy)
 
 
 # -- finding
@@ -134,22 +148,12 @@ def _with_context(function: Generate) -> Generate:
     return generate
 
 
-def _in_context(function: Handle) -> Handle:
-    """The same, where each message starts from the context variables that the module's import has left behind.
-
-    A worker's greenlet has one context for all that it ever handles: what a message sets there (a customer for log
-    lines, a span) would be found by a later message. A copy costs about 0.1 µs.
-    """
-    fresh = copy_context().copy
-
-    def handle(message: str) -> None:
-        result = fresh().run(function, message)
-        if result is not None and (isinstance(result, _NOT_RUN) or hasattr(type(result), "__await__")):
-            if isinstance(result, CoroutineType | GeneratorType):
-                result.close()  # or Python complains that nobody awaited it
-            raise TypeError(f"handle returned a {type(result).__name__}, which nobody runs; async is not supported")
-
-    return handle
+def check_result(result: object) -> None:
+    """Raises TypeError for what `handle` returned, when that is something which nobody runs."""
+    if isinstance(result, _NOT_RUN) or hasattr(type(result), "__await__"):
+        if isinstance(result, CoroutineType | GeneratorType):
+            result.close()  # or Python complains that nobody awaited it
+        raise TypeError(f"handle returned a {type(result).__name__}, which nobody runs; async is not supported")
 
 
 # -- checking

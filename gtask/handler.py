@@ -24,7 +24,7 @@ from gtask import forks, strays
 from gtask.breath import SLICE, breathe
 from gtask.delivery import Delivery
 from gtask.exceptions import GtaskError, NotMember, Trouble
-from gtask.functions import Handle
+from gtask.functions import Handle, check_result
 from gtask.outage import Outage
 from gtask.pace import HORIZON, Pace
 from gtask.places import place_of
@@ -65,7 +65,7 @@ class Handler:
         self._task_id = 0
         self._pace = Pace()
         self._in_hand: deque[str] = deque()  # taken, not started
-        self._running: dict[int, str] = {}  # worker -> the message that it has started and not finished
+        self._running: list[str | None] = []  # for each worker: the message that it has started and not finished
         self._turn = Turn()
         self._fetched_at = 0.0  # when the newest message in hand came
         self._settled_at = 0.0  # when Redis last learned what is finished
@@ -134,10 +134,10 @@ class Handler:
         self._rouse_all()
         self.pause(deadline)
         self._give_back()
-        while self._running and (left := deadline - monotonic()) > 0:
+        while self._unfinished and (left := deadline - monotonic()) > 0:
             self._change.clear()
             self._change.wait(left)
-        return len(self._running)
+        return len(self._unfinished)
 
     def leave(self, grace: float) -> None:
         """After `finish`: stores what is finished, gives back the rest, ends the membership. What at-most-once
@@ -148,11 +148,16 @@ class Handler:
             self._insist(lambda: self._delivery.leave(unstarted))
 
     def _fail_unfinished(self, grace: float) -> None:
-        for message in self._delivery.lost_with(self._running.values()):
+        for message in self._delivery.lost_with(self._unfinished):
             self._totals.errors += 1
             self._totals.processed += 1
             record = failure_record(message, f"not finished within --grace {grace:g}", self._task_id)
             self._delivery.failed(message, record, self._delivery.batch)
+
+    @property
+    def _unfinished(self) -> list[str]:
+        """The messages that are being handled."""
+        return [message for message in self._running if message is not None]
 
     # -- what the native thread does instead, while the event loop is held
 
@@ -202,12 +207,14 @@ class Handler:
 
     # -- workers
 
-    def work(self, number: int) -> None:
+    def work(self) -> None:
         """One worker: handles messages until the end.
 
         What the user's code leaves behind may reach it anywhere: a gevent.Timeout that was started in `handle` and
         not cancelled is thrown into the greenlet that started it, wherever that waits by then.
         """
+        number = len(self._running)
+        self._running.append(None)
         while True:
             try:
                 return self._handle_on(number)
@@ -217,8 +224,8 @@ class Handler:
                 strays.say(error)
 
     def _handle_on(self, number: int) -> None:
-        handle, in_hand, delivery, totals = self._handle, self._in_hand, self._delivery, self._totals
-        running = self._running
+        function, new_context, running = self._handle.function, self._handle.new_context, self._running
+        in_hand, delivery, totals = self._in_hand, self._delivery, self._totals
         while (in_hand and not self._ending) or self._refill():
             try:
                 message = in_hand.popleft()
@@ -229,7 +236,9 @@ class Handler:
                 self._rouse_one()
             running[number] = message
             try:
-                handle(message)
+                result = new_context().run(function, message)
+                if result is not None:
+                    check_result(result)
             except BaseException as error:  # SystemExit, gevent.Timeout: no less a failure of this message
                 if forks.happened:
                     forks.end(error)
@@ -237,7 +246,7 @@ class Handler:
                 delivery.failed(message, self._record(message, error), batch)
             else:
                 delivery.done(message, batch)
-            del running[number]
+            running[number] = None
             totals.processed += 1
             if perf_counter() >= self._yield_at:
                 self._breathe()
@@ -267,7 +276,7 @@ class Handler:
                 break
             if self._in_hand:
                 return True
-            if not self._taking.is_set() or self._waiting or (self._delivery.blocked and self._running):
+            if not self._taking.is_set() or self._waiting or (self._delivery.blocked and self._unfinished):
                 self._be_idle()
             elif self._delivery.blocked:
                 gevent.sleep(SLICE)
@@ -360,7 +369,7 @@ class Handler:
                     self._rouse_one()
             elif self._delivery.blocked and self._idle and now - self._settled_at > BLOCKED_FOR:
                 self._rouse_one()
-            if not (self._in_hand or self._running or self._delivery.unsettled):
+            if not (self._in_hand or self._unfinished or self._delivery.unsettled):
                 self._busy.clear()
 
     def _record(self, message: str, error: BaseException) -> str:

@@ -105,7 +105,7 @@ class Task:
         self._spawn("recovery", self._recover)
         self._spawn("tend", self._handler.tend)
         for number in range(self._config.concurrency):
-            self._spawn(f"worker {number}", partial(self._handler.work, number))
+            self._spawn(f"worker {number}", self._handler.work)
         self._watch.attend(self._stand_in, self._handler.start_no_more, self.end)
         strays.mute_signal_handlers()
         forks.arm(self._leave_to_parent)
