@@ -39,7 +39,7 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], command:
 
 
 def _tasks(spelling: str, value: str) -> int:
-    if not value.isascii() or not value.isdigit() or int(value) < 1:
+    if not value.isascii() or not value.isdigit() or len(value) > 18 or int(value) < 1:
         raise UsageError(f"{spelling}: {masked(value)!r} is no number of tasks; it must be a whole number from 1 up")
     return int(value)
 

@@ -167,7 +167,7 @@ def get_errors(config: Config, arguments: dict[str, Any]) -> int:
 
 def at_least_one(option: str, text: str) -> int:
     """The number that was given. Raises UsageError for what is no whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
         raise UsageError(f"{option} {text!r}: must be a whole number, 1 or more")
     return int(text)
 

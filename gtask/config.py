@@ -14,6 +14,7 @@ from typing import Any
 from gtask import urls
 from gtask.exceptions import UsageError
 
+LARGEST = 1_000_000_000  # seconds, or milliseconds: what clocks, sockets and Redis can still count
 DELIVERIES = ("at-most-once", "at-least-once")
 
 
@@ -60,6 +61,8 @@ def _number(text: str) -> float:
         raise ValueError("not a number") from None
     if not math.isfinite(number):
         raise ValueError("not a number")
+    if abs(number) > LARGEST:
+        raise ValueError(f"must be {LARGEST:,} or less")
     return number
 
 
