@@ -11,7 +11,7 @@ import pytest
 from tests.servers import ONE_SERVER
 from tests.tasks import wait_until
 
-pytestmark = ONE_SERVER
+pytestmark = [ONE_SERVER, pytest.mark.serial]  # for how long the loop is held, and what happens within that time
 
 T = 0.5
 
