@@ -1,82 +1,41 @@
-"""All settings and their defaults; each has three spellings: --tasks, GMONITOR_TASKS, Config.tasks."""
+"""All settings of gmonitor and their defaults, in the three spellings that gtask.config describes."""
 
-from collections import ChainMap
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from gtask.exceptions import UsageError
-from gtask.urls import check, masked
+from gtask import urls
+from gtask.config import Settings, not_negative, option, whole
 
 SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
+def _switch(text: str) -> bool:
+    if text.lower() not in SWITCH:
+        raise ValueError("must be 1 or 0")
+    return SWITCH[text.lower()]
+
+
+def _file(text: str) -> str:
+    if not text:
+        raise ValueError("the name of a file is missing")
+    return text
+
+
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What a run of gmonitor needs to know; change a default here and nowhere else."""
 
-    tasks: int = 5
-    redis: str | None = None  # None: GTASK_REDIS as it is, else the usual port, else an embedded server
-    plain: bool = False
-    log: str | None = None
-    grace: float = 12.0  # a little more than a task's own, so that a task ends by itself if it can
-    command: tuple[str, ...] = ("gtask",)
+    prefix = "GMONITOR_"
 
-
-def load(options: Mapping[str, str | None], environ: Mapping[str, str], command: tuple[str, ...] = ()) -> Config:
-    """The settings: the command line beats the environment, the environment beats the defaults.
-
-    `options` holds only what was given, by its long name without the dashes. Raises UsageError.
-    """
-    command_line = {name: (f"--{name}", value) for name, value in options.items() if value is not None}
-    spellings = {name: f"GMONITOR_{name.upper()}" for name in PARSERS}
-    environment = {name: (key, environ[key]) for name, key in spellings.items() if environ.get(key)}
-    settings = ChainMap(command_line, environment)
-    values: dict[str, Any] = {name: PARSERS[name](*settings[name]) for name in settings}
-    if command:
-        values["command"] = command
-    return Config(**values)
-
-
-def _tasks(spelling: str, value: str) -> int:
-    if not value.isascii() or not value.isdigit() or len(value) > 18 or int(value) < 1:
-        raise UsageError(f"{spelling}: {masked(value)!r} is no number of tasks; it must be a whole number from 1 up")
-    return int(value)
-
-
-def _grace(spelling: str, value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < 1e6:
-        raise UsageError(f"{spelling}: {masked(value)!r} is no time; it must be a number of seconds from 0 up")
-    return seconds
-
-
-def _redis(spelling: str, value: str) -> str:
-    try:
-        return check(value)
-    except ValueError as error:
-        raise UsageError(f"{spelling}: {masked(value)!r} is no Redis URL: {error}") from None
-
-
-def _plain(spelling: str, value: str) -> bool:
-    if value.lower() not in SWITCH:
-        raise UsageError(f"{spelling}: {masked(value)!r} is neither 1 nor 0")
-    return SWITCH[value.lower()]
-
-
-def _log(spelling: str, value: str) -> str:
-    if not value:
-        raise UsageError(f"{spelling}: the name of a file is missing")
-    return value
-
-
-PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "tasks": _tasks,
-    "redis": _redis,
-    "plain": _plain,
-    "log": _log,
-    "grace": _grace,
-}
+    tasks: int = option(5, whole(1), "N", "how many tasks to start", short="-n")
+    redis: str | None = option(
+        None,
+        urls.check,
+        "URL",
+        "the Redis of the tasks, who get it as GTASK_REDIS; if none is named here or in their own settings, and none "
+        "listens on 127.0.0.1:6379, gmonitor starts a Valkey of its own",
+    )
+    plain: bool = option(False, _switch, "", "event lines instead of the screen (also when stdout is no terminal)")
+    log: str | None = option(None, _file, "FILE", "where the tasks' stderr goes, each line with its task's pid")
+    # A little more than a task's own grace, so that a task ends by itself if it can.
+    grace: float = option(12, not_negative, "SECONDS", "how long the tasks may take to end before they are killed")
+    command: tuple[str, ...] = ("gtask",)  # what stands behind --

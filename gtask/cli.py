@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -14,10 +13,9 @@ from types import FrameType
 from typing import Any
 
 import gevent
-from docopt import DocoptExit, docopt
 
-from gtask import __version__, errors, log, signals, status
-from gtask.config import Config
+from gtask import errors, log, signals, status
+from gtask.config import Config, read, value_of, whole
 from gtask.exceptions import (
     EXIT_NO_GENERATOR,
     EXIT_OK,
@@ -29,18 +27,16 @@ from gtask.exceptions import (
     Forbidden,
     GtaskError,
     Trouble,
-    UsageError,
 )
 from gtask.functions import load_generate, load_handle
 from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_stdin, write_all
 from gtask.store import Store
 from gtask.task import Task
-from gtask.urls import masked
 from gtask.watch import LoopWatch
 
 logger = logging.getLogger(__name__)
 
-USAGE = """gtask: identical processes on one Redis; one generates messages, the others handle them.
+USAGE = f"""gtask: identical processes on one Redis; one generates messages, the others handle them.
 
 Usage:
   gtask [options]
@@ -55,20 +51,7 @@ Commands:
   status               show generator, tasks and totals; exit 1 when nobody generates
 
 Options:
-  --redis URL          redis://, rediss:// or unix:// (default: redis://127.0.0.1:6379/0)
-  --namespace NAME     put before every key, so that several jobs can share one Redis
-  --generate SPEC      module:function that yields messages (default: gtask.demo:generate)
-  --handle SPEC        module:function that handles one message (default: gtask.demo:handle)
-  --interval MS        milliseconds between two generated messages, 0 = none (default: 500)
-  --heartbeat SECONDS  how often a task says that it lives: 0.5, 1, 1.5, ...; a takeover takes at most
-                       twice this (default: 1)
-  --wait SECONDS       how long one BLPOP or BLMOVE waits for a message (default: 5)
-  --concurrency N      how many messages this process handles at once (default: 10)
-  --delivery MODE      at-most-once (BLPOP): a crash loses what is in hand; at-least-once (BLMOVE): it is
-                       handled again by another task (default: at-most-once)
-  --max-backlog N      the generator pauses while N messages wait, 0 = never (default: 0)
-  --grace SECONDS      how long a task that is told to end may finish what it has in hand (default: 10)
-  --log-level LEVEL    DEBUG, INFO, WARNING, ERROR (default: INFO)
+{Config.describe()}
   --keep               getErrors: print them, and remove none
   --limit N            getErrors: only the oldest N
   --match TEXT         retryErrors: only those whose record contains TEXT
@@ -76,7 +59,8 @@ Options:
   -h, --help           show this
   --version            show the version
 
-Options with a value, except --limit and --match, can be set in the environment: --max-backlog as GTASK_MAX_BACKLOG.
+Options with a value, except --limit and --match, can be set in the environment: --max-backlog as
+GTASK_MAX_BACKLOG.
 """
 
 
@@ -85,7 +69,7 @@ def run(argv: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # our starter may have blocked TERM, and that is inherited
     closed = ensure_standard_files()
     try:
-        arguments = parse(USAGE, argv)
+        arguments = read("gtask", USAGE, argv)
         config = Config.load(arguments, os.environ)
         log.set_up(config.log_level)
         command = next((name for name in COMMANDS if arguments[name]), "")
@@ -98,21 +82,6 @@ def run(argv: list[str]) -> int:
         return error.code
     except KeyboardInterrupt:
         return EXIT_SIGNAL_BASE + signal.SIGINT
-
-
-def parse(usage: str, argv: list[str]) -> dict[str, Any]:
-    """docopt's arguments. Raises UsageError in one line; exits for --help and --version."""
-    try:
-        return dict(docopt(usage, argv, version=f"gtask {__version__}"))
-    except DocoptExit as error:
-        first = str(error).split("\n", 1)[0]
-        # docopt names what it could not place as the repr of its own objects
-        unplaced = re.findall(r"(?:Option|Argument)\((?:None, )?'([^']*)'", first)
-        if unplaced:
-            first = f"unknown or misplaced: {' '.join(map(masked, unplaced))}"
-        elif first.startswith("Usage"):
-            first = "unknown or misplaced arguments"
-        raise UsageError(f"{first} (gtask --help shows what there is)") from None
 
 
 def run_task(config: Config, arguments: dict[str, Any]) -> int:
@@ -148,7 +117,7 @@ def look_at_server(store: Store) -> None:
 
 def get_errors(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask getErrors`."""
-    limit = at_least_one("--limit", arguments["--limit"]) if arguments["--limit"] else inf
+    limit = inf if arguments["--limit"] is None else value_of("--limit", whole(1), arguments["--limit"])
     end_at_once_at_signals()
     store = Store(config.redis, config.namespace)
     store.connect()
@@ -163,13 +132,6 @@ def get_errors(config: Config, arguments: dict[str, Any]) -> int:
         print(f"gtask: cannot write: {error.strerror}; what was not printed is still in Redis", file=sys.stderr)
         return EXIT_OUTPUT
     return EXIT_OK
-
-
-def at_least_one(option: str, text: str) -> int:
-    """The number that was given. Raises UsageError for what is no whole number from 1 on."""
-    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
-        raise UsageError(f"{option} {text!r}: must be a whole number, 1 or more")
-    return int(text)
 
 
 def retry_errors(config: Config, arguments: dict[str, Any]) -> int:

@@ -1,101 +1,152 @@
-"""All settings of gtask and their defaults: one place, three spellings.
+"""The settings of both programs: a table of options for each, and one loader for both tables.
 
-A setting is `--max-backlog` on the command line, `GTASK_MAX_BACKLOG` in the environment and
-`Config.max_backlog` here. The command line beats the environment, the environment these defaults.
+A setting is `--max-backlog` on the command line, `GTASK_MAX_BACKLOG` in the environment and `Config.max_backlog` here.
+The command line beats the environment, and the environment beats the default.
 """
 
 import logging
 import math
-from collections import ChainMap
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
 
-from gtask import urls
+from docopt import DocoptExit, docopt
+
+from gtask import __version__, urls
 from gtask.exceptions import UsageError
 
 LARGEST = 1_000_000_000  # seconds, or milliseconds: what clocks, sockets and Redis can still count
+COUNTABLE = 10**18  # Redis counts in 64 bits
 DELIVERIES = ("at-most-once", "at-least-once")
+WIDTH = 104  # columns of the help text
+GUTTER = 23  # columns before the descriptions of options
+
+Parser = Callable[[str], Any]  # raises ValueError with the reason
 
 
-@dataclass(frozen=True)
-class Config:
-    """What one gtask process was told. Durations are in seconds, except `interval` (milliseconds)."""
+def option(default: Any, parse: Parser, value: str, text: str, short: str = "") -> Any:
+    """A row of a table of options. `value`: what the help calls its value, empty for a switch; `short`: such as -n."""
+    return field(default=default, metadata={"parse": parse, "value": value, "text": text, "short": short})
 
-    redis: str = "redis://127.0.0.1:6379/0"
-    namespace: str = ""
-    generate: str = "gtask.demo:generate"
-    handle: str = "gtask.demo:handle"
-    interval: float = 500
-    heartbeat: float = 1
-    wait: float = 5
-    concurrency: int = 10
-    delivery: str = "at-most-once"
-    max_backlog: int = 0
-    grace: float = 10
-    log_level: str = "INFO"
+
+class Settings:
+    """What the settings of both programs share. A subclass is a frozen dataclass, and its options are its table."""
+
+    prefix: ClassVar[str]  # of the names in the environment
 
     @classmethod
-    def load(cls, arguments: Mapping[str, Any], environ: Mapping[str, str]) -> "Config":
+    def load(cls, arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
         """The settings of a command line (docopt's `--option` keys) and an environment.
 
         Raises UsageError, which names the setting as the user wrote it.
         """
-        spelt = {field.name: "--" + field.name.replace("_", "-") for field in fields(cls)}
-        given = {name: (arguments[key], key) for name, key in spelt.items() if arguments.get(key) is not None}
-        variables = {name: "GTASK_" + name.upper() for name in spelt}
-        exported = {name: (environ[key], key) for name, key in variables.items() if environ.get(key)}
         values = {}
-        for name, (text, source) in ChainMap(given, exported).items():
-            try:
-                values[name] = _PARSERS[name](text)
-            except ValueError as error:
-                raise UsageError(f"{source} {urls.masked(text)!r}: {error}") from None
+        for row in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
+            name, variable = _long(row.name), cls.prefix + row.name.upper()
+            given = arguments.get(name)
+            if given is not None and given is not False:  # False: docopt's word for a switch that is not there
+                values[row.name] = value_of(name, row.metadata["parse"], str(given))
+            elif "parse" in row.metadata and environ.get(variable):
+                values[row.name] = value_of(variable, row.metadata["parse"], environ[variable])
         return cls(**values)
 
+    @classmethod
+    def describe(cls) -> str:
+        """The table of options as the help shows it, and as docopt reads it."""
+        lines = []
+        for row in fields(cls):  # type: ignore[arg-type]
+            if "parse" in row.metadata:
+                names = filter(None, (row.metadata["short"], _long(row.name)))
+                spelt = ", ".join(f"{name} {row.metadata['value']}".rstrip() for name in names)
+                default = "" if row.default in ("", None) or row.default is False else f" (default: {row.default})"
+                lines += textwrap.wrap(
+                    row.metadata["text"] + default,
+                    WIDTH,
+                    initial_indent=f"  {spelt}  ".ljust(GUTTER),
+                    subsequent_indent=" " * GUTTER,
+                    break_on_hyphens=False,
+                )
+        return "\n".join(lines)
 
-def _number(text: str) -> float:
+
+def _long(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def value_of(source: str, parse: Parser, text: str) -> Any:
+    """The value of a setting. Raises UsageError, which names its `source` and hides what may be a password."""
     try:
-        number = float(text)
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{source} {urls.masked(text)!r}: {error}") from None
+
+
+def read(program: str, usage: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """docopt's arguments. Raises UsageError in one line, and SystemExit when the help or the version was printed."""
+    try:
+        return dict(docopt(usage, list(arguments), version=f"{program} {__version__}"))
+    except DocoptExit as error:
+        first = str(error).split("\n", 1)[0]
+        # docopt names what it could not place as the repr of its own objects.
+        unplaced = re.findall(r"(?:Option|Argument)\((?:None, )?'([^']*)'", first)
+        if unplaced:
+            first = f"unknown or misplaced: {' '.join(map(urls.masked, unplaced))}"
+        elif first.startswith("Usage"):
+            first = "unknown or misplaced arguments"
+        raise UsageError(f"{first} ({program} --help shows what there is)") from None
+
+
+def number(text: str) -> float:
+    """A time that can be waited for, in whatever unit."""
+    try:
+        parsed = float(text)
     except ValueError:
         raise ValueError("not a number") from None
-    if not math.isfinite(number):
+    if not math.isfinite(parsed):
         raise ValueError("not a number")
-    if abs(number) > LARGEST:
+    if abs(parsed) > LARGEST:
         raise ValueError(f"must be {LARGEST:,} or less")
-    return number
+    return parsed
 
 
-def _not_negative(text: str) -> float:
-    if (number := _number(text)) < 0:
+def not_negative(text: str) -> float:
+    """The same, from 0 on."""
+    if (parsed := number(text)) < 0:
         raise ValueError("must be 0 or more")
-    return number
+    return parsed
 
 
-def _positive(text: str) -> float:
-    if (number := _number(text)) <= 0:
+def positive(text: str) -> float:
+    """The same, but for 0."""
+    if (parsed := number(text)) <= 0:
         raise ValueError("must be more than 0")
-    return number
+    return parsed
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `least` on."""
+
+    def parse(text: str) -> int:
+        try:
+            parsed = int(text)
+        except ValueError:
+            raise ValueError("not a whole number") from None
+        if parsed < least:
+            raise ValueError(f"must be {least} or more")
+        if parsed >= COUNTABLE:
+            raise ValueError("too large to be counted")
+        return parsed
+
+    return parse
 
 
 def _heartbeat(text: str) -> float:
-    number = _number(text)
-    if number < 0.5 or not (2 * number).is_integer():
+    parsed = number(text)
+    if parsed < 0.5 or not (2 * parsed).is_integer():
         raise ValueError("twice the heartbeat must be whole seconds, at least 1 (0.5, 1, 1.5, …)")
-    return number
-
-
-def _count(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise ValueError("not a whole number") from None
-        if number < least:
-            raise ValueError(f"must be {least} or more")
-        return number
-
-    return parse
+    return parsed
 
 
 def _function(text: str) -> str:
@@ -118,17 +169,34 @@ def _log_level(text: str) -> str:
     return _one_of(*(name for name in logging.getLevelNamesMapping() if name != "NOTSET"))(text.upper())
 
 
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    "redis": urls.check,
-    "namespace": str,
-    "generate": _function,
-    "handle": _function,
-    "interval": _not_negative,
-    "heartbeat": _heartbeat,
-    "wait": _positive,
-    "concurrency": _count(1),
-    "delivery": _one_of(*DELIVERIES),
-    "max_backlog": _count(0),
-    "grace": _not_negative,
-    "log_level": _log_level,
-}
+@dataclass(frozen=True)
+class Config(Settings):
+    """What one gtask process was told. Durations are in seconds, except `interval` (milliseconds)."""
+
+    prefix = "GTASK_"
+
+    redis: str = option("redis://127.0.0.1:6379/0", urls.check, "URL", "redis://, rediss:// or unix://")
+    namespace: str = option("", str, "NAME", "put before every key, so that several jobs can share one Redis")
+    generate: str = option("gtask.demo:generate", _function, "SPEC", "module:function that yields messages")
+    handle: str = option("gtask.demo:handle", _function, "SPEC", "module:function that handles one message")
+    interval: float = option(500, not_negative, "MS", "milliseconds between two generated messages, 0 = none")
+    heartbeat: float = option(
+        1,
+        _heartbeat,
+        "SECONDS",
+        "how often a task says that it lives: 0.5, 1, 1.5, ...; a takeover takes at most twice this",
+    )
+    wait: float = option(5, positive, "SECONDS", "how long one BLPOP or BLMOVE waits for a message")
+    concurrency: int = option(10, whole(1), "N", "how many messages this process handles at once")
+    delivery: str = option(
+        "at-most-once",
+        _one_of(*DELIVERIES),
+        "MODE",
+        "at-most-once (BLPOP): a crash loses what is in hand; at-least-once (BLMOVE): it is handled again by another "
+        "task",
+    )
+    max_backlog: int = option(0, whole(0), "N", "the generator pauses while N messages wait, 0 = never")
+    grace: float = option(
+        10, not_negative, "SECONDS", "how long a task that is told to end may finish what it has in hand"
+    )
+    log_level: str = option("INFO", _log_level, "LEVEL", "DEBUG, INFO, WARNING, ERROR")

@@ -2,9 +2,8 @@
 
 import pytest
 
-from gmonitor import config as monitor_config
-from gtask.cli import at_least_one
-from gtask.config import Config
+from gmonitor.config import Config as MonitorConfig
+from gtask.config import Config, value_of, whole
 from gtask.exceptions import UsageError
 
 
@@ -17,6 +16,6 @@ def test_a_time_that_is_too_long_is_named(option: str, value: str) -> None:
 
 def test_a_whole_number_of_5000_digits_is_named() -> None:
     with pytest.raises(UsageError, match="--limit"):
-        at_least_one("--limit", "9" * 5000)
+        value_of("--limit", whole(1), "9" * 5000)
     with pytest.raises(UsageError, match="--tasks"):
-        monitor_config.load({"tasks": "9" * 5000}, {})
+        MonitorConfig.load({"--tasks": "9" * 5000}, {})

@@ -4,7 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from gtask.config import Config
+from gtask.cli import USAGE
+from gtask.config import Config, read
 from gtask.exceptions import UsageError
 
 GOOD = {
@@ -43,6 +44,15 @@ def test_command_line_beats_environment_beats_default(name: str) -> None:
     assert getattr(Config.load({option: text}, {variable: "not even valid"}), name) == value != default
     assert getattr(Config.load({option: None}, {variable: text}), name) == value
     assert getattr(Config.load({option: None}, {variable: ""}), name) == default
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_the_help_shows_every_option_as_the_command_line_takes_it(name: str) -> None:
+    option, default = "--" + name.replace("_", "-"), getattr(Config(), name)
+    assert read("gtask", USAGE, [option, "anything"])[option] == "anything"
+    assert read("gtask", USAGE, [])[option] is None, "else the environment could never win"
+    described = USAGE.split(f"\n  {option} ")[1].split("\n  --")[0]
+    assert f"(default: {default})" in described or default == ""
 
 
 @pytest.mark.parametrize(
