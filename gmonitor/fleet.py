@@ -7,7 +7,8 @@ from typing import Literal
 
 from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Said, Started, Tick
 from gmonitor.lines import readable
-from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, printable
+from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator
+from gtask.text import printable
 
 MOST = 10**15  # no count gets there; a broken task must not break the sums
 WINDOW = 5.0  # seconds over which rates are taken

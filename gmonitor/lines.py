@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable
 
-from gtask.protocol import Generated, Output, Processed, Report, decode, printable
+from gtask.protocol import Generated, Output, Processed, Report, decode
+from gtask.text import printable
 
 LIMIT = 4096  # bytes of one line; a report has less than 100
 OUTPUTS = 20  # lines of output kept from one piece of reading; a flood must not fill the memory

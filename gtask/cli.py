@@ -14,7 +14,7 @@ from typing import Any
 
 import gevent
 
-from gtask import errors, log, signals, status
+from gtask import failed, log, signals, status
 from gtask.config import Config, read, value_of, whole
 from gtask.exceptions import (
     EXIT_NO_GENERATOR,
@@ -123,7 +123,7 @@ def get_errors(config: Config, arguments: dict[str, Any]) -> int:
     store.connect()
     width = (os.get_terminal_size(1).columns or 80) if os.isatty(1) else None  # 0: a terminal that does not know
     try:
-        errors.get_errors(store, 1, keep=arguments["--keep"], limit=limit, width=width)
+        failed.get_errors(store, 1, keep=arguments["--keep"], limit=limit, width=width)
     except Trouble as trouble:
         return lost_redis(store, trouble)
     except BrokenPipeError:
@@ -140,7 +140,7 @@ def retry_errors(config: Config, arguments: dict[str, Any]) -> int:
     store = Store(config.redis, config.namespace)
     store.connect()
     try:
-        count = errors.retry_errors(store, arguments["--match"])
+        count = failed.retry_errors(store, arguments["--match"])
     except Trouble as trouble:
         return lost_redis(store, trouble)
     return show(f"{count} messages are back in the queue\n") or EXIT_OK
@@ -155,8 +155,8 @@ def show_status(config: Config, arguments: dict[str, Any]) -> int:
         seen = status.look(store)
     except Trouble as trouble:
         return lost_redis(store, trouble)
-    failed = show(json.dumps(seen) + "\n" if arguments["--json"] else status.describe(seen, store.keys.flag))
-    return failed or (EXIT_OK if status.generates(seen) else EXIT_NO_GENERATOR)
+    code = show(json.dumps(seen) + "\n" if arguments["--json"] else status.describe(seen, store.keys.flag))
+    return code or (EXIT_OK if status.generates(seen) else EXIT_NO_GENERATOR)
 
 
 COMMANDS: dict[str, Callable[[Config, dict[str, Any]], int]] = {

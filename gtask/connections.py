@@ -39,6 +39,7 @@ from gtask import strays
 from gtask.causes import is_unknown_command, lacks, reason
 from gtask.exceptions import Forbidden, Rejected, Trouble, Unanswered, UsageError, WrongType
 from gtask.links import CLASSES, Patience, tcp_options
+from gtask.text import NO_UTF8
 from gtask.urls import masked
 
 CONNECT_TIMEOUT = 2.0
@@ -150,7 +151,7 @@ class Connections:
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "trusted": 2 * self._keep,
             "decode_responses": True,
-            "encoding_errors": "surrogateescape",
+            "encoding_errors": NO_UTF8,
         }
         return redis.ConnectionPool(**{**self._options, **fixed, **options})
 

@@ -4,7 +4,6 @@ Calls that change Redis are numbered. One of which no reply came is repeated as 
 the scripts recognise it by its number; so every method here bears repeating after Trouble.
 """
 
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,8 +17,8 @@ from gevent.monkey import get_original
 from gtask.exceptions import NotMember, Rejected, Trouble, Unanswered
 from gtask.membership import Membership
 from gtask.pace import Reach, Turns
-from gtask.protocol import printable
 from gtask.store import REPLY_BYTES, Member, Settled, Store, Suspects
+from gtask.text import printable, read_record
 
 log = logging.getLogger(__name__)
 
@@ -434,7 +433,7 @@ def _shorter(failed: list[Failure]) -> list[Failure]:
         if record != message and len(record) > LARGE:
             log.warning(
                 "a failed message of %d characters stands in errors as it is, for Redis did not take its record: %s",
-                len(message), printable(str(json.loads(record)["error"])),
+                len(message), printable(str(read_record(record)["error"])),
             )  # fmt: skip
             record = message  # noqa: PLW2901
         kept.append((message, record))

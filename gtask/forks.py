@@ -9,7 +9,6 @@ which tells nobody anything: the parent still has them.
 import os
 import signal
 from collections.abc import Callable
-from traceback import format_exception_only
 from typing import Any, NoReturn
 
 import gevent
@@ -21,6 +20,7 @@ from greenlet import greenlet
 from gtask import log, signals
 from gtask.exceptions import EXIT_OK, EXIT_SOFTWARE
 from gtask.places import place_of
+from gtask.text import one_line
 
 happened = False  # this process is such a child
 
@@ -44,8 +44,7 @@ def end(error: BaseException | None = None) -> NoReturn:
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else EXIT_OK if error.code is None else EXIT_SOFTWARE
     elif error is not None:
-        what = " ".join("".join(format_exception_only(error)).split())
-        log.say(f"process {os.getpid()}, which generate or handle forked, ends: {what} ({place_of(error)})")
+        log.say(f"process {os.getpid()}, which generate or handle forked, ends: {one_line(error)} ({place_of(error)})")
     else:
         log.say(f"process {os.getpid()}, which generate or handle forked, has returned from it; it ends here. A child "
                 "should end with os._exit")  # fmt: skip

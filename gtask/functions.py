@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from pathlib import Path
-from traceback import format_exception_only
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import Any
 
@@ -23,6 +22,7 @@ from gevent import getcurrent
 from gtask.exceptions import GtaskError, UsageError, UserCodeError
 from gtask.places import place_of, place_of_function
 from gtask.stdio import working_directory
+from gtask.text import one_line
 
 Generate = Callable[[str | None], Iterable[str | bytes]]
 
@@ -84,7 +84,7 @@ def _find(option: str, spec: str) -> Any:
 def _why(error: BaseException, spec: str) -> str:
     """An import's error in one line: what it is, where the user's code raised it, and what may help."""
     module_name = spec.partition(":")[0]
-    text = " ".join(format_exception_only(error)[-1].split())
+    text = one_line(error)
     if isinstance(error, SyntaxError):
         return f"{text} ({error.filename}:{error.lineno})"
     if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):

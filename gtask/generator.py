@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic, perf_counter
-from traceback import format_exception_only
 from typing import TypeVar
 
 import gevent
@@ -28,9 +27,9 @@ from gtask.exceptions import Rejected, Trouble
 from gtask.functions import Generate
 from gtask.outage import Outage
 from gtask.places import place_in, place_of, place_of_suspended
-from gtask.protocol import printable
 from gtask.report import Totals
 from gtask.store import ALWAYS_ACCEPTED, Store
+from gtask.text import one_line, printable, to_bytes
 
 log = logging.getLogger(__name__)
 
@@ -268,7 +267,7 @@ class Generator:
 
     def _encoded(self, message: str | bytes, messages: Iterator[str | bytes]) -> bytes:
         try:
-            data = message.encode("utf-8", "surrogateescape") if isinstance(message, str) else message
+            data = to_bytes(message) if isinstance(message, str) else message
             if not isinstance(data, bytes):
                 raise self._failed(f"yielded {type(message).__name__}; a message is str or bytes", messages)
             if len(data) > ALWAYS_ACCEPTED:
@@ -378,7 +377,7 @@ class Generator:
 
 
 def _in_one_line(error: BaseException) -> str:
-    return _cut(" ".join(format_exception_only(error)[-1].split()))
+    return _cut(one_line(error))
 
 
 def _shown(value: object) -> str:

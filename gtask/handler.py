@@ -5,12 +5,10 @@ hand fetches the next batch itself, and that call also acknowledges what is fini
 while more are in hand rouses one idle colleague, so a message that blocks holds up none of its neighbours.
 """
 
-import json
 import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from math import inf
 from time import monotonic, perf_counter
 from traceback import format_exception_only
@@ -28,9 +26,9 @@ from gtask.functions import Handle, check_result
 from gtask.outage import Outage
 from gtask.pace import HORIZON, Pace
 from gtask.places import place_of
-from gtask.protocol import printable
 from gtask.report import Totals
 from gtask.store import Store
+from gtask.text import failure_record, printable
 from gtask.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -383,9 +381,3 @@ class Handler:
             log.info("%d messages failed so far, the last with %s (gtask getErrors shows them)",
                      self._totals.errors, printable(reason))  # fmt: skip
         return failure_record(message, reason, self._task_id)
-
-
-def failure_record(message: str, error: str, task_id: int) -> str:
-    """An entry of `errors`: what failed, why, with whom, when (UTC)."""
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return json.dumps({"message": message, "error": error, "taskId": task_id, "at": at})

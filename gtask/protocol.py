@@ -93,15 +93,6 @@ def decode(line: bytes) -> Report | Output | None:
     return None
 
 
-def printable(text: str) -> str:
-    """The text with every character that could move a cursor or ring a bell escaped (`\\x1b`)."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    )
-
-
 def _count(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value

@@ -3,8 +3,8 @@
 import logging
 
 from gtask.delivery import LARGE
-from gtask.handler import failure_record
 from gtask.store import DEATHS_OF_POISON, Store
+from gtask.text import failure_record
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from gtask.protocol import printable
 from gtask.store import Store
+from gtask.text import printable
 
 
 def look(store: Store) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from redis.exceptions import MovedError, NoPermissionError, RedisError, Response
 from gtask.causes import explained
 from gtask.connections import Connections, Script
 from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Rejected, Trouble, Unreachable
+from gtask.text import to_bytes
 
 OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
 REPLY_BYTES = 1 << 20  # a batch ends after about this much
@@ -222,7 +223,7 @@ class Store(Connections):
     def release_failed(self, member: Member, term: int, error: str) -> float:
         """The same after a term that failed: keeps the error. Returns for how many seconds nobody is elected now; 0
         when another term has begun already."""
-        return self._release(member, term, error.encode("utf-8", "surrogateescape"), random()) / 1000  # noqa: S311
+        return self._release(member, term, to_bytes(error), random()) / 1000  # noqa: S311
 
     def _release(self, member: Member, term: int, *failure: Any) -> int:
         k = self.keys
@@ -326,8 +327,8 @@ class Store(Connections):
             (k.messages, k.inflight(member.task_id), k.members, k.claims, k.errors, k.totals, k.suspects, k.apart,
              k.long(member.task_id)),
             member.task_id, member.record, seq, want, reply_bytes, int(turn), int(settled.away), what,
-            len(settled.failed), *map(_encoded, settled.failed), len(stay), *map(_encoded, stay),
-            *map(_encoded, settled.finished),
+            len(settled.failed), *map(to_bytes, settled.failed), len(stay), *map(to_bytes, stay),
+            *map(to_bytes, settled.finished),
         )  # fmt: skip
         if answer is None:
             raise NotMember
@@ -337,7 +338,7 @@ class Store(Connections):
         """Stores failure records (fail.lua). Raises NotMember."""
         k = self.keys
         keys = (k.members, k.claims, k.errors)
-        if self._run(_FAIL, keys, member.task_id, member.record, seq, *map(_encoded, records)) is None:
+        if self._run(_FAIL, keys, member.task_id, member.record, seq, *map(to_bytes, records)) is None:
             raise NotMember
 
     def give_back(
@@ -361,7 +362,7 @@ class Store(Connections):
             _GIVEBACK,
             (k.messages, k.inflight(member.task_id), k.tasks, k.members, k.claims, k.reaped, k.long(member.task_id)),
             member.task_id, member.record, seq, int(leave), int(astray), unstarted,
-            *map(_encoded, messages),
+            *map(to_bytes, messages),
         )  # fmt: skip
         if answer is None:
             raise NotMember
@@ -418,7 +419,7 @@ class Store(Connections):
         k = self.keys
         words: list[bytes] = []
         for entry, fate in fates:
-            words += (hashlib.sha1(_encoded(entry), usedforsecurity=False).hexdigest().encode(), _encoded(fate))
+            words += (hashlib.sha1(to_bytes(entry), usedforsecurity=False).hexdigest().encode(), to_bytes(fate))
         answer = self._run(_SETTLE, (k.errors, k.reader, k.messages, k.totals), token, seconds, *words)
         return None if answer is None else (int(answer[0]), int(answer[1]))
 
@@ -467,10 +468,6 @@ _POSITION, _STATUS = _script("position"), _script("status")
 _NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(
     *(script.calls for script in (_BEAT, _POSITION, _PUSH, _RELEASE, _POP, _CLAIM, _FAIL, _GIVEBACK, _REAP))
 ))  # fmt: skip
-
-
-def _encoded(message: str) -> bytes:
-    return message.encode("utf-8", "surrogateescape")
 
 
 def _plain(seconds: float) -> str:

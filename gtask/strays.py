@@ -6,13 +6,13 @@ signal raises, and sys.exit in any greenlet, into the main one.
 
 import logging
 import signal
-from traceback import format_exception_only, walk_tb
+from traceback import walk_tb
 
 import gevent
 
 from gtask.log import say as say_last
 from gtask.places import place_of
-from gtask.protocol import printable
+from gtask.text import one_line, printable
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def say(error: BaseException) -> None:
 
 def thrown_into_main(error: BaseException) -> str:
     """What was thrown into the main greenlet, from where, and what its user may do instead."""
-    what = " ".join("".join(format_exception_only(error)).split())
+    what = one_line(error)
     place = place_of(error)
     raised = {frame.f_code for frame, _ in walk_tb(error.__traceback__)}
     for number in signal.valid_signals():

@@ -9,10 +9,10 @@ import pytest
 
 from gtask.delivery import AtLeastOnce, AtMostOnce, Delivery
 from gtask.exceptions import Trouble, WrongType
-from gtask.handler import failure_record
 from gtask.membership import Membership
 from gtask.recovery import recover
 from gtask.store import Store
+from gtask.text import failure_record
 from tests.servers import Server
 
 LOSSES = ["call", "reply"]

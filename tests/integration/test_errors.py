@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from gtask.errors import BATCH
-from gtask.handler import failure_record
+from gtask.failed import BATCH
+from gtask.text import failure_record
 from tests.servers import ONE_SERVER, Server
 from tests.tasks import PATIENCE, wait_until
 

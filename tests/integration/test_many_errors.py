@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gtask.errors import get_errors, retry_errors
-from gtask.handler import failure_record
+from gtask.failed import get_errors, retry_errors
 from gtask.store import Store
+from gtask.text import failure_record
 from tests.servers import Server
 from tests.system.terminal import Terminal
 from tests.tasks import wait_until

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gtask.handler import failure_record
+from gtask.text import failure_record
 from tests.servers import Server
 from tests.tasks import PATIENCE, wait_until
 

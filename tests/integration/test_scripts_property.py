@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from gtask.errors import retry_errors
 from gtask.exceptions import NotMember
-from gtask.handler import failure_record
+from gtask.failed import retry_errors
 from gtask.recovery import recover
 from gtask.store import DEATHS_OF_POISON, REMOVE, RETRY, STAY, Member, Settled, Store, Suspects
+from gtask.text import failure_record
 from tests.servers import Server
 
 HOUR = 3600

@@ -7,10 +7,10 @@ import pytest
 
 from gtask.delivery import AtLeastOnce, AtMostOnce, Delivery
 from gtask.exceptions import Rejected, Trouble
-from gtask.handler import failure_record
 from gtask.membership import Membership
 from gtask.recovery import recover
 from gtask.store import DEATHS_OF_POISON, Store
+from gtask.text import failure_record
 from tests.servers import Server
 
 BINARY = (bytes(range(256)) * 1600).decode("utf-8", "surrogateescape")  # 400 kB, as JSON more than 1 MB

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SHARED = {"protocol", "urls", "exceptions", "config", "stdio", "patch"}
+SHARED = {"protocol", "urls", "exceptions", "config", "stdio", "patch", "text"}
 
 
 def taken(source: str) -> set[str]:

@@ -6,17 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gtask.protocol import (
-    CreatedTaskId,
-    Generated,
-    Output,
-    Processed,
-    Report,
-    SwitchedToGenerator,
-    decode,
-    encode,
-    printable,
-)
+from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, decode, encode
 
 LINES = [
     (CreatedTaskId(7), b'{"msg": "createdTaskId", "taskId": 7}\r\n'),
@@ -90,13 +80,3 @@ def test_figures_of_any_size_travel(total: int, errors: int) -> None:
     line = encode(Processed(total, errors))
     assert decode(line) == Processed(total, errors)
     assert json.loads(line) == {"msg": "processed", "total": total, "errors": errors}
-
-
-@given(st.text())
-def test_printable_text_is_printable_and_one_line(text: str) -> None:
-    assert printable(text).isprintable()
-    assert printable("plain 漢字 é") == "plain 漢字 é"
-
-
-def test_control_characters_are_shown_as_what_they_are() -> None:
-    assert printable("a\x1b[2Jb\x07\r\n\t\x9b") == r"a\x1b[2Jb\x07\r\n\t\x9b"

@@ -17,15 +17,14 @@ import gevent
 
 from gtask.exceptions import Trouble, Unreachable
 from gtask.progress import Progress
-from gtask.protocol import printable
 from gtask.stdio import write_all
 from gtask.store import REMOVE, RETRY, RETRY_AS_IT_IS, STAY, Store
+from gtask.text import printable, read_record
 
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 5
 BATCH = 500
-FIELDS = {"message", "error", "taskId", "at"}  # of a record, as failure_record makes it
 COLUMNS = (("at", 19), ("task", 6), ("message", 30))  # the error gets what is left of the line
 
 Print = Callable[[str], str]
@@ -81,7 +80,7 @@ def retry_errors(store: Store, match: str | None) -> int:
 
 def _fate(entry: str, match: str | None) -> str:
     """What becomes of an entry, as `settle` wants it."""
-    record = _record(entry)
+    record = read_record(entry)
     if match is not None and match not in entry and not any(match in str(value) for value in record.values()):
         return STAY
     message = str(record["message"])
@@ -111,24 +110,13 @@ def _settled(answer: tuple[int, int] | None) -> tuple[int, int]:
     return answer
 
 
-def _record(entry: str) -> dict[str, object]:
-    """The entry's record. It is one of ours when it has exactly our fields; everything else is another program's
-    message, which may well be JSON with a field "message"."""
-    try:
-        record = json.loads(entry)
-    except (ValueError, RecursionError):
-        record = None
-    ours = isinstance(record, dict) and record.keys() == FIELDS and isinstance(record["message"], str)
-    return record if ours else {"message": entry}
-
-
 def _json_line(entry: str) -> str:
-    return json.dumps(_record(entry)) + "\n"
+    return json.dumps(read_record(entry)) + "\n"
 
 
 def _columns(width: int) -> Print:
     def line(entry: str) -> str:
-        record = _record(entry)
+        record = read_record(entry)
         try:
             at = datetime.fromisoformat(str(record["at"])).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         except (KeyError, ValueError, OverflowError):
