@@ -17,6 +17,7 @@ class Link:
     def __init__(self) -> None:
         self.used = monotonic()  # when bytes last went either way
         self.forgotten = False  # what comes is swallowed, and neither side is told
+        self.stalled = False  # everything waits
 
 
 class Proxy:
@@ -63,7 +64,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        link = Link()
+        link = self._link()
         try:
             far_reader, far_writer = await asyncio.open_unix_connection(self._target, limit=BUFFER)
         except OSError:
@@ -72,11 +73,28 @@ class Proxy:
         self._links.append((link, (writer, far_writer)))
         with suppress(asyncio.CancelledError):
             await asyncio.gather(
-                self._forward(link, reader, far_writer, count=True), self._forward(link, far_reader, writer)
+                self._forward(link, reader, far_writer, request=True),
+                self._forward(link, far_reader, writer, request=False),
             )
+        self._lost(link)
+
+    def _link(self) -> Link:
+        return Link()
+
+    def _lost(self, link: Link) -> None:
+        """It is closed, on both sides."""
+
+    async def _read(self, link: Link, reader: asyncio.StreamReader, request: bool) -> bytes:
+        """What came next from the client (`request`) or the server; nothing at the end."""
+        return await reader.read(CHUNK)
+
+    async def _write(self, link: Link, writer: asyncio.StreamWriter, data: bytes, request: bool) -> None:
+        """Sends it on."""
+        writer.write(data)
+        await writer.drain()
 
     async def _forward(
-        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool = False
+        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, request: bool
     ) -> None:
         on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(maxsize=16)
 
@@ -84,7 +102,7 @@ class Proxy:
             data = b" "
             while data:
                 with suppress(OSError):
-                    data = await reader.read(CHUNK)
+                    data = await self._read(link, reader, request)
                     await on_the_way.put((monotonic() + self.delay, data))
                     continue
                 await on_the_way.put((monotonic(), b""))
@@ -95,7 +113,7 @@ class Proxy:
             while True:
                 due, data = await on_the_way.get()
                 await asyncio.sleep(max(0.0, due - monotonic(), len(data) / self.rate))
-                while self.stalled:
+                while self.stalled or link.stalled:
                     await asyncio.sleep(0.005)
                 now = monotonic()
                 link.forgotten = link.forgotten or now - link.used > self.forgets_after
@@ -104,9 +122,8 @@ class Proxy:
                 if not data:
                     break
                 link.used = now
-                writer.write(data)
-                await writer.drain()
-                if count:
+                await self._write(link, writer, data, request)
+                if request:
                     self.carried += len(data)
         taking.cancel()
         writer.close()

@@ -1,0 +1,190 @@
+"""A proxy that knows where a command and its reply begin and end, so that a fault can befall a chosen one."""
+
+import asyncio
+import hashlib
+import socket
+import struct
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gtask import store
+from gtask.connections import Script
+from tests.proxy import CHUNK, Link, Proxy
+
+SCRIPTS = {script.digest: name[1:].lower() for name, script in vars(store).items() if isinstance(script, Script)}
+RST = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds: closing resets
+HALF_WAY = 0.02  # seconds for the first half of a reply to arrive before the connection is reset
+SPLITTING = 0.3  # seconds that a command takes in single bytes
+
+
+@dataclass
+class Ambush:
+    """What befalls the next call of a command; `happened` is set when it has."""
+
+    command: str  # as `name_of` says
+    fault: str  # one of FAULTS
+    seconds: float = 0.0  # of a stall or a delay
+    happened: threading.Event = field(default_factory=threading.Event)
+
+
+FAULTS = (
+    "drop_request",  # the server never sees it
+    "drop_reply",  # the server has done it, and the client is not told
+    "reset",  # half of the reply comes, and then a reset
+    "stall",  # nothing goes either way for a while, and then all that was on its way
+    "delay",  # the request comes later, and the reply, too
+    "split",  # both come in single bytes
+)
+
+
+def name_of(words: list[bytes]) -> str:
+    """A script's name, whether it is called by its text or its digest; or else the command itself."""
+    command = words[0].decode().upper()
+    if command == "EVAL":
+        return SCRIPTS.get(hashlib.sha1(words[1]).hexdigest(), command)
+    if command == "EVALSHA":
+        return SCRIPTS.get(words[1].decode(), command)
+    return command
+
+
+def frame_end(data: bytes, at: int = 0) -> int | None:
+    """Where the RESP value that begins at `at` ends; None: it is not whole yet."""
+    line_end = data.find(b"\r\n", at)
+    if line_end < 0:
+        return None
+    kind, rest, after = data[at : at + 1], data[at + 1 : line_end], line_end + 2
+    if kind in b"+-:":
+        return after
+    count = int(rest)
+    if kind == b"$":
+        end = after if count < 0 else after + count + 2
+        return end if end <= len(data) else None
+    assert kind == b"*", data[at:line_end]
+    for _ in range(count):
+        inner = frame_end(data, after)
+        if inner is None:
+            return None
+        after = inner
+    return after
+
+
+def words_of(frame: bytes) -> list[bytes]:
+    """The words of a request, which is an array of bulk strings."""
+    words, at = [], frame.index(b"\r\n") + 2
+    while at < len(frame):
+        line_end = frame.index(b"\r\n", at)
+        end = line_end + 2 + int(frame[at + 1 : line_end])
+        words.append(frame[line_end + 2 : end])
+        at = end + 2
+    return words
+
+
+class CommandLink(Link):
+    """One connection, and the requests on it that were not answered yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unanswered: deque[Ambush | None] = deque()
+        self.read = {True: b"", False: b""}  # the beginning of the next request, and of the next reply
+
+
+class CommandProxy(Proxy):
+    """A Proxy for one Ambush at a time. `seen` counts the commands that came; `hits` what befell which of them."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(target)
+        self._ambush: Ambush | None = None
+        self.seen: Counter[str] = Counter()
+        self.hits: Counter[tuple[str, str]] = Counter()
+
+    def lay(self, ambush: Ambush) -> None:
+        """Waits for the next call of its command."""
+        self._ambush = ambush
+
+    def lift(self) -> None:
+        """Waits no more."""
+        self._ambush = None
+
+    def _link(self) -> Link:
+        return CommandLink()
+
+    async def _read(self, link: CommandLink, reader: asyncio.StreamReader, request: bool) -> bytes:
+        """One request or one reply."""
+        data = link.read[request]
+        while (end := frame_end(data) if data else None) is None:
+            more = await reader.read(CHUNK)
+            if not more:
+                return b""
+            data += more
+        link.read[request] = data[end:]
+        return data[:end]
+
+    async def _write(self, link: CommandLink, writer: asyncio.StreamWriter, frame: bytes, request: bool) -> None:
+        if request:
+            await self._request(link, writer, frame)
+        elif frame.startswith(b"*3\r\n$7\r\nmessage\r\n"):  # of a channel, and no reply
+            writer.write(frame)
+        else:
+            await self._reply(link, writer, frame, link.unanswered.popleft() if link.unanswered else None)
+
+    async def _request(self, link: CommandLink, writer: asyncio.StreamWriter, frame: bytes) -> None:
+        name, ambush = name_of(words_of(frame)), None
+        self.seen[name] += 1
+        if self._ambush is not None and self._ambush.command == name:
+            ambush, self._ambush = self._ambush, None
+        match ambush and ambush.fault:
+            case "drop_request":
+                return self._happened(ambush)
+            case "stall":
+                link.stalled = True
+                await asyncio.sleep(ambush.seconds)
+                link.stalled = False
+                self._happened(ambush)
+            case "delay":
+                await asyncio.sleep(ambush.seconds)
+        link.unanswered.append(ambush)
+        if ambush and ambush.fault == "split":
+            return await _in_bytes(writer, frame)
+        writer.write(frame)
+        return await writer.drain()
+
+    async def _reply(
+        self, link: CommandLink, writer: asyncio.StreamWriter, frame: bytes, ambush: Ambush | None
+    ) -> None:
+        match ambush and ambush.fault:
+            case "drop_reply":
+                return self._happened(ambush)
+            case "reset":
+                writer.write(frame[: len(frame) // 2])
+                await asyncio.sleep(HALF_WAY)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+                writer.transport.abort()
+                self._happened(ambush)
+                raise ConnectionResetError
+            case "split":
+                await _in_bytes(writer, frame)
+                return self._happened(ambush)
+            case "delay":
+                await asyncio.sleep(ambush.seconds)
+                self._happened(ambush)
+        writer.write(frame)
+        return await writer.drain()
+
+    def _happened(self, ambush: Ambush) -> None:
+        self.hits[ambush.fault, ambush.command] += 1
+        ambush.happened.set()
+
+    def _lost(self, link: CommandLink) -> None:
+        """What did not happen before the connection was closed is to happen to the next call."""
+        for ambush in link.unanswered:
+            if ambush is not None and not ambush.happened.is_set():
+                self._ambush = ambush
+
+
+async def _in_bytes(writer: asyncio.StreamWriter, frame: bytes) -> None:
+    for at in range(len(frame)):
+        writer.write(frame[at : at + 1])
+        await writer.drain()
+        await asyncio.sleep(SPLITTING / len(frame))
