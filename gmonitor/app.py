@@ -1,6 +1,5 @@
 """The monitor's loop: one queue of events; apply them to the fleet, act, show."""
 
-import errno
 import os
 import signal
 import time
@@ -14,6 +13,7 @@ from gmonitor import tree
 from gmonitor.config import Config
 from gmonitor.display import Display, choose
 from gmonitor.embedded import Embedded, is_wanted
+from gmonitor.ending import Ending
 from gmonitor.events import (
     Ended,
     Event,
@@ -32,15 +32,7 @@ from gmonitor.guard import MARK, Guard
 from gmonitor.supervisor import Supervisor
 from gmonitor.tasklog import TaskLog
 from gmonitor.writer import say
-from gtask.exceptions import (
-    EXIT_OK,
-    EXIT_OUTPUT,
-    EXIT_READER_GONE,
-    EXIT_SIGNAL_BASE,
-    GtaskError,
-    UsageError,
-)
-from gtask.protocol import SAME_WISH
+from gtask.exceptions import UsageError
 
 QUEUE = 1000  # events; whoever has more for us waits, and so does the task behind it
 AGAIN = "ending the tasks …  [q] kill them at once"
@@ -71,14 +63,8 @@ class App:
         self._display: Display = choose(
             config.plain, self._fleet, guard.tell, lambda action: self._post(Pressed(action)), self._lost
         )
-        self._ending = False
-        self._asked_at: float | None = None  # when a person first asked for the end
-        self._finished = False
+        self._ending = Ending(config.tasks, stays=self._display.is_screen)
         self._job_control: list[Any] = []  # handlers of Ctrl-Z and fg, while there is a screen
-        self._left: tuple[int, ...] = ()
-        self._failure: GtaskError | None = None
-        self._first_bad_code = EXIT_OK  # of the tasks, in the order of their ends
-        self._code = EXIT_OK
 
     def run(self) -> int:
         """Runs until the user ends it; gives the exit code. Raises GtaskError."""
@@ -97,7 +83,7 @@ class App:
                 self._job_control = self._catch(signal.SIGTSTP, signal.SIGCONT)
             gevent.spawn(self._start)
             gevent.spawn(self._ticks)
-            while not self._finished:
+            while not self._ending.over:
                 at, event = self._queue.get()
                 try:
                     self._step(at, event)
@@ -105,7 +91,7 @@ class App:
                     self._apply(Noted(f"the system refuses: {error}"), at)
         finally:
             self._display.close()
-            if not self._finished:
+            if not self._ending.over:
                 self._supervisor.hurry()
                 self._supervisor.end()
             if self._embedded:
@@ -116,53 +102,46 @@ class App:
                 watcher.cancel()
             for number in (signal.SIGINT, signal.SIGTERM):  # an impatient one has nothing left to end
                 signal.signal(number, signal.SIG_IGN)
-        if self._left:  # in the kernel's hands, such as a disk that does not answer
-            say(f"gmonitor: SIGKILL has not ended pid {', '.join(map(str, self._left))}")
-        if self._failure:
-            raise self._failure
-        return self._code
+        if self._ending.left:  # in the kernel's hands, such as a disk that does not answer
+            say(f"gmonitor: SIGKILL has not ended pid {', '.join(map(str, self._ending.left))}")
+        if self._ending.failure:
+            raise self._ending.failure
+        return self._ending.code
 
     def _step(self, at: float, event: Any) -> None:
+        """Applies one event, and does what follows from it."""
+        was_ending = self._ending.begun
+        self._ending.apply(event, at)
+        if self._ending.hurried:
+            self._supervisor.hurry()
+        if self._ending.begun and not was_ending:
+            self._display.ending(AGAIN)
+            gevent.spawn(self._end_tree)
         match event:
-            case Pressed("end"):
-                self._end(signal.SIGINT, at)
             case Pressed("kill"):
                 self._kill(at)
-            case Signalled(signal.SIGINT | signal.SIGTERM | signal.SIGHUP as number):
-                self._end(number, at)
             case Signalled(number):
                 self._terminal(number)
-            case Failed(error):
-                self._fail(error)
-            case Finished(left):
-                self._finished = True
-                self._left = left
+            case Pressed() | Failed() | Finished():  # these concern the end alone
+                pass
             case _:
                 self._apply(event, at)
 
     def _apply(self, event: Event, at: float) -> None:
+        """The fleet learns it, and what it makes of that is shown."""
         entries = self._fleet.apply(event, at, time.strftime("%H:%M:%S"))
-        if isinstance(event, Ended) and not self._ending:
-            self._first_bad_code = self._first_bad_code or _exit_code(event.code)
-            if not self._fleet.alive and len(self._fleet.tasks) == self._config.tasks:
-                entries += self._all_ended(at)
         if entries or not isinstance(event, Tick):
             self._display.changed(entries)
-        if isinstance(event, Tick):
-            self._display.tick()
-        if isinstance(event, Reported):
-            self._insist(at)
-
-    def _all_ended(self, at: float) -> list[Any]:
-        """On the screen the reasons stay to be read; where nobody looks there is nothing to wait for."""
-        self._code = self._first_bad_code
-        if self._display.is_screen:
-            return self._fleet.apply(Noted("all tasks have ended"), at, time.strftime("%H:%M:%S"))
-        self._end()
-        return []
+        match event:
+            case Tick():
+                self._display.tick()
+            case Reported():
+                self._interrupt_groups(at)
+            case Ended() if self._ending.all_ended and not self._ending.begun:
+                self._apply(Noted("all tasks have ended"), at)
 
     def _kill(self, at: float) -> None:
-        if self._ending:
+        if self._ending.begun:
             return
         if not self._fleet.generators:
             self._apply(Noted("k: there is no generator at the moment"), at)
@@ -175,27 +154,12 @@ class App:
             else:
                 self._apply(KillAsked(task.pid), at)
 
-    def _insist(self, at: float) -> None:
+    def _interrupt_groups(self, at: float) -> None:
         """A wrapper such as `sh -c 'gtask; …'` keeps the signal for itself: then all in its group get it."""
         for task in self._fleet.generators:
-            if task.deaf and not self._ending:
+            if task.deaf and not self._ending.begun:
                 self._supervisor.interrupt_group(task.pid)
                 self._apply(GroupAsked(task.pid), at)
-
-    def _end(self, number: int | None = None, at: float = 0.0) -> None:
-        """The graceful end; asked for again (by this signal, at this time), the end without grace."""
-        if number == signal.SIGHUP:
-            self._code = EXIT_OK  # what could not be written to a terminal that hangs up is no error
-        elif number and self._asked_at is not None and at - self._asked_at >= SAME_WISH:
-            self._code = EXIT_SIGNAL_BASE + number
-            self._supervisor.hurry()
-        if number and self._asked_at is None:
-            self._asked_at = at
-        if self._ending:
-            return
-        self._ending = True
-        self._display.ending(AGAIN)
-        gevent.spawn(self._end_tree)
 
     def _end_tree(self) -> None:
         left: list[int] = []
@@ -204,29 +168,20 @@ class App:
         finally:  # whatever happened, the loop must not wait for ever
             self._post(Finished(tuple(left)))
 
-    def _fail(self, error: BaseException) -> None:
-        if isinstance(error, GtaskError):
-            self._failure = self._failure or error
-        elif not isinstance(error, OSError):
-            raise error
-        elif error.errno in (errno.EPIPE, errno.EIO):  # EIO: the terminal has hung up
-            self._code = self._code if self._ending else EXIT_READER_GONE
-        elif not self._ending:
-            self._failure = OutputLost(f"cannot write: {error.strerror}")
-        self._end()
-
     def _terminal(self, number: int) -> None:
         """The terminal has another size, is taken away (Ctrl-Z), or perhaps given back (fg)."""
-        if number == signal.SIGTSTP:
-            self._display.suspend()
-            for handler in self._job_control:  # back to the default, which stops us here, and to go on here
-                handler.cancel()
-            os.kill(os.getpid(), signal.SIGTSTP)
-            self._job_control = self._catch(signal.SIGTSTP, signal.SIGCONT)
-        if number in (signal.SIGTSTP, signal.SIGCONT):
-            self._display.open()
-        else:
-            self._display.redraw()
+        match number:
+            case signal.SIGTSTP:
+                self._display.suspend()
+                for handler in self._job_control:  # back to the default, which stops us here, and to go on here
+                    handler.cancel()
+                os.kill(os.getpid(), signal.SIGTSTP)
+                self._job_control = self._catch(signal.SIGTSTP, signal.SIGCONT)
+                self._display.open()
+            case signal.SIGCONT:
+                self._display.open()
+            case signal.SIGWINCH:
+                self._display.redraw()
 
     def _start(self) -> None:
         try:
@@ -254,7 +209,7 @@ class App:
 
     def _watch_server(self, server: Embedded) -> None:
         code = server.wait()
-        if not self._finished:
+        if not self._ending.over:
             how = f"signal {-code}" if code < 0 else f"exit {code}"
             self._post(Noted(f"the embedded Valkey has ended: {how}"))
 
@@ -281,13 +236,3 @@ class App:
             gevent.spawn(self._post, Noted(f"the system refuses: {error}"))
         elif not isinstance(error, gevent.GreenletExit):
             gevent.spawn(self._post, Failed(error))
-
-
-class OutputLost(GtaskError):
-    """Raised when stdout cannot be written, for another reason than a reader that is gone."""
-
-    code = EXIT_OUTPUT
-
-
-def _exit_code(code: int) -> int:
-    return EXIT_SIGNAL_BASE - code if code < 0 else code
