@@ -31,6 +31,7 @@ from gmonitor.fleet import Fleet
 from gmonitor.guard import MARK, Guard
 from gmonitor.supervisor import Supervisor
 from gmonitor.tasklog import TaskLog
+from gmonitor.wire import Grace
 from gmonitor.writer import say
 from gtask.exceptions import UsageError
 
@@ -70,7 +71,7 @@ class App:
         """Runs until the user ends it; gives the exit code. Raises GtaskError."""
         self._hub.handle_error = self._crashed  # no greenlet dies unseen
         tree.adopt_orphans()
-        self._guard.tell("grace", self._config.grace)
+        self._guard.tell(Grace(self._config.grace))
         ends = self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         try:
             self._supervisor.make_room(self._config.tasks)

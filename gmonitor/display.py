@@ -15,6 +15,7 @@ from gmonitor import keyboard
 from gmonitor.fleet import Entry, Fleet
 from gmonitor.screen import Screen
 from gmonitor.view import render
+from gmonitor.wire import Tell
 from gmonitor.writer import Writer
 
 STDIN, STDOUT = 0, 1
@@ -221,7 +222,7 @@ class Plain(Display):
             self._lost(error)
 
 
-def choose(plain: bool, fleet: Fleet, tell: Callable[..., None], act: Callable[[str], None], lost: Lost) -> Display:
+def choose(plain: bool, fleet: Fleet, tell: Tell, act: Callable[[str], None], lost: Lost) -> Display:
     """The screen where stdout is a terminal that can show one, and lines are not asked for."""
     writer = Writer(STDOUT)
     if plain or not os.isatty(STDOUT) or os.environ.get("TERM", "dumb") == "dumb":

@@ -6,7 +6,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import gevent
@@ -14,6 +14,7 @@ from gevent import socket
 from gevent.subprocess import DEVNULL, Popen, TimeoutExpired
 
 from gmonitor.guard import MARK
+from gmonitor.wire import ServerStarted, Tell
 from gtask.config import Config as TaskConfig
 from gtask.exceptions import Unreachable
 
@@ -39,7 +40,7 @@ def is_wanted(command: Sequence[str]) -> bool:
 class Embedded:
     """A server on a unix socket in a private folder, in a session of its own. Raises Unreachable."""
 
-    def __init__(self, run: str, tell: Callable[..., None]) -> None:
+    def __init__(self, run: str, tell: Tell) -> None:
         binary = _binary()
         try:
             self._folder = _folder()
@@ -71,7 +72,7 @@ class Embedded:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise Unreachable(f"the embedded Valkey cannot be started: {error.strerror}") from None
         self.pid: int = self._process.pid
-        tell("server", self.pid, str(self._folder))
+        tell(ServerStarted(self.pid, str(self._folder)))
         try:
             self._wait_until_it_answers()
         except BaseException:

@@ -1,12 +1,11 @@
 """A small process that outlives a SIGKILL of the monitor: it restores the terminal and ends what is left.
 
 It is forked before anything is monkey-patched, and is told over a pipe what there is to do. The pipe's
-end without the word "bye" means that the monitor is dead. It takes its time like the monitor itself:
+end without a `Goodbye` means that the monitor is dead. It takes its time like the monitor itself:
 tasks end by end of file on their stdin, and are killed only after the grace; then comes what they have
 left behind, and the server last.
 """
 
-import ast
 import contextlib
 import os
 import select
@@ -16,9 +15,8 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
-from gmonitor import tree
+from gmonitor import tree, wire
 from gmonitor.restorer import Restorer
 
 MARK = "GMONITOR_RUN"  # in the environment of all that a run starts; finds those that left their group
@@ -47,62 +45,67 @@ class Guard:
         finally:
             os._exit(0)
 
-    def tell(self, *words: object) -> None:
-        """One instruction; `_serve` lists them."""
+    def tell(self, message: wire.Message) -> None:
+        """Tells the guard what it must know should the monitor die now."""
         with contextlib.suppress(OSError):  # without its guard the monitor still works
-            os.write(self._fd, repr(words).encode() + b"\n")
+            os.write(self._fd, wire.encode(message))
 
     def dismiss(self) -> None:
         """All is done: the guard ends, and is gone when this returns."""
-        self.tell("bye")
+        self.tell(wire.Goodbye())
         os.close(self._fd)
         with contextlib.suppress(ChildProcessError):  # the event loop has reaped it
             os.waitpid(self.pid, 0)
 
 
 def _serve(fd: int, run: str) -> None:
-    os.setsid()  # neither keys nor the shell's job control nor a kill of the monitor's group reach it …
-    tree.rename("guard of a fleet")  # … nor `pkill -f gmonitor`
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
     terminal = Restorer()
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):  # a reader of the monitor's output must not wait for the guard
-        os.dup2(null, standard)
-    low, high = sorted((fd, fd if terminal.fd is None else terminal.fd))
-    os.closerange(3, low)
-    os.closerange(low + 1, high)
-    os.closerange(high + 1, 1024)
-    tasks: dict[int, int] = {}  # the inode of the pipe through which it reports
-    server: tuple[int, str] | None = None
+    _detach({fd, terminal.fd})
+    tasks: dict[int, int] = {}  # pid -> the inode of the pipe through which it reports
+    server: wire.ServerStarted | None = None
     grace = 0.0
-    for instruction in _instructions(fd, terminal):
-        match instruction:
-            case ("task", pid, inode):
-                tasks[pid] = inode
-            case ("ended", pid):
+    for message in _messages(fd, terminal):
+        match message:
+            case wire.TaskStarted(pid, pipe):
+                tasks[pid] = pipe
+            case wire.TaskEnded(pid):
                 tasks.pop(pid, None)
-            case ("server", pid, folder):
-                server = pid, folder
-            case ("grace", seconds):
+            case wire.ServerStarted():
+                server = message
+            case wire.Grace(seconds):
                 grace = seconds
-            case ("screen", before, during, leave):
-                terminal.entered(before, during, leave)
-            case ("no screen", rest):
+            case wire.ScreenShown():
+                terminal.shown(message)
+            case wire.ScreenLeft(rest):
                 terminal.left(rest)
-            case ("bye",):
+            case wire.Goodbye():
                 terminal.finish()
                 return
     terminal.restore()
     terminal.finish()
-    _end(tasks, run, grace, server[0] if server else 0)
+    _end(tasks, run, grace, server.pid if server else 0)
     if server:
         with contextlib.suppress(OSError):
-            os.killpg(server[0], signal.SIGKILL)  # its data were to be thrown away anyway
-        shutil.rmtree(server[1], ignore_errors=True)
+            os.killpg(server.pid, signal.SIGKILL)  # its data were to be thrown away anyway
+        shutil.rmtree(server.folder, ignore_errors=True)
 
 
-def _instructions(fd: int, terminal: Restorer) -> Iterator[Any]:
+def _detach(needed: set[int | None]) -> None:
+    """Leaves all that the monitor has: what ends the monitor must not end the guard, and what the monitor has open must
+    not stay open in the guard."""
+    os.setsid()  # neither keys nor the shell's job control nor a kill of the monitor's group reach it …
+    tree.rename("guard of a fleet")  # … nor `pkill -f gmonitor`
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):  # a reader of the monitor's output must not wait for the guard
+        os.dup2(null, standard)
+    for fd in set(range(3, 1024)) - needed:
+        with contextlib.suppress(OSError):  # it is not open
+            os.close(fd)
+
+
+def _messages(fd: int, terminal: Restorer) -> Iterator[wire.Message]:
     """What the monitor says until it is gone; meanwhile the terminal gets what is due to it."""
     rest = b""
     while True:
@@ -113,7 +116,7 @@ def _instructions(fd: int, terminal: Restorer) -> Iterator[Any]:
             if not said:
                 return
             *lines, rest = (rest + said).split(b"\n")
-            yield from (ast.literal_eval(line.decode()) for line in lines)
+            yield from map(wire.decode, lines)
 
 
 def _end(tasks: dict[int, int], run: str, grace: float, server: int) -> None:

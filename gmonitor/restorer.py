@@ -7,7 +7,8 @@ import contextlib
 import os
 import select
 import termios
-from typing import Any
+
+from gmonitor.wire import ScreenShown
 
 
 class Restorer:
@@ -15,7 +16,7 @@ class Restorer:
 
     def __init__(self) -> None:
         self.fd = _private_terminal()
-        self._screen: tuple[list[Any] | None, list[Any] | None, bytes] | None = None
+        self._screen: ScreenShown | None = None
         self._due = b""
 
     @property
@@ -23,9 +24,9 @@ class Restorer:
         """The terminal, for `select`, if something is to be written to it."""
         return [self.fd] if self._due and self.fd is not None else []
 
-    def entered(self, before: list[Any] | None, during: list[Any] | None, leave: bytes) -> None:
-        """The monitor shows its screen: its terminal's modes before and meanwhile, and what takes the screen away."""
-        self._screen = before, during, leave
+    def shown(self, screen: ScreenShown) -> None:
+        """The monitor shows its screen."""
+        self._screen = screen
         self._due = b""
 
     def left(self, rest: bytes) -> None:
@@ -47,12 +48,12 @@ class Restorer:
         """Leaves the screen in the place of a monitor that is dead."""
         if self._screen is None or self.fd is None:
             return
-        before, during, leave = self._screen
+        screen = self._screen
         with contextlib.suppress(OSError, termios.error):
-            if before and termios.tcgetattr(self.fd) == during:  # else the shell has been here already
-                termios.tcsetattr(self.fd, termios.TCSANOW, before)
+            if screen.before and termios.tcgetattr(self.fd) == screen.during:  # else the shell has been here already
+                termios.tcsetattr(self.fd, termios.TCSANOW, screen.before)
             start_output(self.fd)
-        self.left(leave)
+        self.left(screen.leave)
 
     def finish(self) -> None:
         """Writes what is due, if need be by a process of its own: nobody must wait for a halted terminal."""

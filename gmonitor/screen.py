@@ -5,7 +5,6 @@ import copy
 import io
 import os
 import termios
-from collections.abc import Callable
 from typing import Any
 
 import wcwidth
@@ -13,6 +12,7 @@ from blessed import Terminal
 
 from gmonitor.restorer import start_output
 from gmonitor.view import Line
+from gmonitor.wire import ScreenLeft, ScreenShown, Tell
 from gmonitor.writer import Writer
 
 LAST_WRITE = 0.5  # seconds that leaving may take on a terminal that takes nothing
@@ -23,7 +23,7 @@ PLAIN_SIGNS = str.maketrans("▶×…", ">x.")
 class Screen:
     """What is shown on a terminal. `tell` tells the guard how to restore it should we be killed."""
 
-    def __init__(self, writer: Writer, keys_fd: int | None, encoding: str, tell: Callable[..., None]) -> None:
+    def __init__(self, writer: Writer, keys_fd: int | None, encoding: str, tell: Tell) -> None:
         self._writer = writer
         self._encoding = encoding.lower()
         self._tell = tell
@@ -85,13 +85,13 @@ class Screen:
             return False
         try:
             if self.keys_fd is None:
-                self._tell("screen", None, None, self._leave.encode())
+                self._tell(ScreenShown(None, None, self._leave.encode()))
             else:
                 now = termios.tcgetattr(self.keys_fd)
                 if self._before is None or now != _cbreak(self._before):  # else it is still as we have set it
                     self._before = now
                 during = _cbreak(self._before)
-                self._tell("screen", self._before, during, self._leave.encode())
+                self._tell(ScreenShown(self._before, during, self._leave.encode()))
                 termios.tcsetattr(self.keys_fd, termios.TCSANOW, during)
         except termios.error as error:
             raise OSError(*error.args) from None
@@ -119,7 +119,7 @@ class Screen:
             with contextlib.suppress(termios.error):
                 # not …FLUSH or …DRAIN: they wait for a terminal that may be halted
                 termios.tcsetattr(self.keys_fd, termios.TCSANOW, self._before)
-        self._tell("no screen", rest)
+        self._tell(ScreenLeft(rest))
 
     def draw(self, lines: list[Line], size: tuple[int, int]) -> None:
         """Shows these lines: all rows on a screen that is new or was forgotten, else those that differ."""

@@ -4,7 +4,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import gevent
 from gevent.event import Event as Flag
@@ -12,6 +12,7 @@ from gevent.event import Event as Flag
 from gmonitor import tree
 from gmonitor.child import Child, Log, Post
 from gmonitor.events import Ended, Event
+from gmonitor.wire import TaskEnded, TaskStarted, Tell
 from gtask.exceptions import UsageError
 
 FILES_EACH = 3  # open files that a task costs us: its three pipes
@@ -27,7 +28,7 @@ class Supervisor:
         *,
         environ: Mapping[str, str],
         post: Post,
-        tell: Callable[..., None],
+        tell: Tell,
         log: Log | None = None,
         grace: float = 12.0,
     ) -> None:
@@ -62,7 +63,7 @@ class Supervisor:
         while len(self.children) < count and not self._ending:
             child = Child(self._command, self._environ, self._passed, self._log, self._files)
             self.children[child.pid] = child
-            self._tell("task", child.pid, child.pipe)
+            self._tell(TaskStarted(child.pid, child.pipe))
             if self._ending:  # while it was being started
                 self._ask(child)
 
@@ -136,5 +137,5 @@ class Supervisor:
 
     def _passed(self, event: Event) -> None:
         if isinstance(event, Ended):
-            self._tell("ended", event.pid)
+            self._tell(TaskEnded(event.pid))
         self._post(event)

@@ -43,7 +43,7 @@ def test_lines_tell_the_totals_each_10_seconds_and_at_the_end() -> None:
 def test_the_screen_is_drawn_where_something_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     paper = Paper()
-    screen = Screen(paper, None, "utf-8", lambda *words: None)
+    screen = Screen(paper, None, "utf-8", lambda message: None)
     assert screen.enter()
 
     def drawn(*texts: str) -> list[bytes]:
