@@ -19,13 +19,13 @@ AFTER_EXPIRY = 0.002
 
 @dataclass(frozen=True)
 class Term:
-    """One time of being generator. `generated` is where the one before left off, `since_push` how many seconds
-    before this term's election the last push was (None: there was none)."""
+    """One time of being generator. `generated` is where the one before left off, `pushed_at` when the last push was, on
+    this task's monotonic clock (None: there was none)."""
 
     member: Member
     number: int
     generated: int
-    since_push: float | None = None
+    pushed_at: float | None = None
 
 
 class Election:
@@ -66,7 +66,10 @@ class Election:
             self._warn_of_an_endless_flag(beat.endless)
             if beat.elected:
                 self._say_whose(beat.before)
-                self.term = Term(member, beat.term, beat.generated, beat.since_push)
+                # Counted from now, and not from whenever its generator begins: what comes in between is part of the
+                # interval. A clock of Redis that was set back may put the last push into the future.
+                pushed_at = None if beat.since_push is None else monotonic() - max(0.0, beat.since_push)
+                self.term = Term(member, beat.term, beat.generated, pushed_at)
             elif not beat.renewed:
                 self.term = None
             now = monotonic()

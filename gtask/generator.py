@@ -210,7 +210,9 @@ class Generator:
         drawn, interval = self._drawn, self._interval
         size = 0  # bytes in `drawn`
         quick = False  # so what follows the first `yield` runs only after its message was accepted, and shows how it is
-        due = monotonic() + self._rest_of_interval()
+        due = monotonic()
+        if self._term.pushed_at is not None:
+            due = max(due, self._term.pushed_at + interval)  # whoever made the last push
         began = yield_at = perf_counter()
         while True:
             if not quick or len(drawn) >= self._most or size >= BATCH_BYTES:
@@ -244,12 +246,6 @@ class Generator:
             began = now
             if interval:
                 due = max(due + interval, monotonic())
-
-    def _rest_of_interval(self) -> float:
-        """Seconds until the interval since the last push is over, whoever made it."""
-        if self._term.since_push is None:
-            return 0.0
-        return max(0.0, self._interval - max(0.0, self._term.since_push))
 
     def _wait_for_room(self, quick: bool, due: float) -> None:
         """Waits until the next message may be drawn, or the term is over. Only what is `quick` is drawn ahead."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.proxy import Proxy
 from tests.servers import ONE_NEW_SERVER, ONE_SERVER
 from tests.tasks import TaskProcess, wait_until
 
@@ -359,6 +360,26 @@ def test_an_interval_holds_from_message_to_message_whoever_generates(server, red
         wait_until(lambda: generated(redis) >= 3)
         times = [e.at for e in monitor.of("RPUSH", "messages")]
     assert all(b - a > 1.48 for a, b in pairwise(times)), times
+
+
+@pytest.mark.serial
+@ONE_SERVER
+def test_what_a_new_generator_asks_first_is_part_of_the_interval(server, redis, start, write) -> None:
+    """Each of its questions takes 0.4 s, and they are over before the next message is due."""
+    write("from itertools import count\ndef generate(last):\n    return map(str, count(int(last or 0) + 1))\n")
+    options = ("--generate", "jobs:generate", "--handle", "builtins:len", "--heartbeat", "2", "--interval", "1500")
+    with server.monitor() as monitor, Proxy(server.socket) as proxy:
+        first = start("--redis", server.url, *options)
+        wait_until(lambda: generated(redis) == 1)
+        heir = start("--redis", proxy.url, *options)
+        wait_until(lambda: heir.task_id)
+        proxy.delay = 0.2
+        before = wait_until(lambda: generated(redis) > 1 and generated(redis))
+        first.send(signal.SIGTERM)
+        wait_until(lambda: generated(redis) > before)
+        times = [e.at for e in monitor.of("RPUSH", "messages")]
+    gap = times[before] - times[before - 1]
+    assert 1.48 < gap < 2.1, "the answer that elects and the push are on their way for 0.2 s each"
 
 
 # -- when nothing can be pushed
