@@ -191,10 +191,12 @@ class Generator:
             log.warning("while it was ended, %s", failed)
 
     def _begin(self) -> Iterator[str | bytes]:
-        mine, last = self._insist(partial(self._store.position, self._term.member, self._term.number))
-        if not mine:
-            self._refused = True
-            self.abandon()
+        last = self._term.last
+        if self._term.large:
+            mine, last = self._insist(partial(self._store.position, self._term.member, self._term.number))
+            if not mine:
+                self._refused = True
+                self.abandon()
         if self._over:
             return iter(())
         self._at_home = False

@@ -88,6 +88,8 @@ class Beat:
     generated: int
     before: str | None  # elected: the name of the `generate` of the last term, whoever's it was
     since_push: float | None = None
+    last: str | None = None  # elected: the last message pushed, None at the very first start
+    large: bool = False  # that is so large that `position` has to be asked for it
 
 
 @dataclass(frozen=True)
@@ -210,11 +212,13 @@ class Store(Connections):
         if answer[0] < 0:
             raise NotMember
         role, term, remaining, dead, *rest = answer
-        generated, before, since = rest if role == 2 else (0, None, None)
+        generated, before, since, last = rest if role == 2 else (0, None, None, [None])
         since = None if since is None else since / 1000
         dead = [int(i) for i in dead]
         endless = remaining == -1  # PTTL's answer for a key that never expires
-        return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, generated, before, since)
+        large = last == 0
+        return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, generated, before, since,
+                    None if large else last[0], large)  # fmt: skip
 
     def release(self, member: Member, term: int) -> bool:
         """Gives the flag up and tells the others. False when it was not this task's any more."""

@@ -8,8 +8,9 @@
 -- (release.lua), and the remaining time is that of this pause.
 -- KEYS flag owner generator tasks members resumed reaped
 -- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
--- -> {role, term, remaining ms until the flag can be taken, {ids for the reaper}, generated, generate before, ms
---    since the last push}; role 0 handler, 1 renewed, 2 elected;
+-- -> {role, term, remaining ms until the flag can be taken, {ids for the reaper}}; role 0 handler, 1 renewed, 2 elected;
+--    who is elected is told also: generated, generate before, ms since the last push, and where to go on: {last}, or 0
+--    when that is so large that position.lua has to be asked for it, because the flag must be renewed while it travels;
 --    {-1}: this task is not a member (it was reaped, or Redis is a new one), or its number is another's;
 --    {-2, generate}: it may neither join nor generate, for these keys belong to that other `generate`
 -- The hash `generator` remembers which function generates. The demo and somebody's own functions never share keys: each
@@ -89,5 +90,6 @@ if role == 2 then
   local generated, pushed_at = unpack(redis.call('HMGET', generator, 'generated', 'pushed_at'))
   answer[5], answer[6] = tonumber(generated or 0), theirs
   answer[7] = pushed_at and math.floor(now * 1000 - pushed_at)
+  answer[8] = redis.call('HSTRLEN', generator, 'last') <= 4096 and {redis.call('HGET', generator, 'last')} or 0
 end
 return answer

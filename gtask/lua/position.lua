@@ -1,5 +1,5 @@
--- Promise: where the generator that owns the flag in its term goes on. It only reads, so a repeat is safe. Apart from
--- the heartbeat that elects, because a position may be large, and the flag must be renewed while it travels.
+-- Promise: where the generator that owns the flag in its term goes on, when that is too large for the heartbeat that
+-- elects to bring it: the flag must be renewed while it travels. It only reads, so a repeat is safe.
 -- KEYS flag owner generator members ; ARGV id member term -> {last} ({} at the very first start), or -1: deposed
 local flag, owner, generator, members = unpack(KEYS)
 if redis.call('HGET', members, ARGV[1]) ~= ARGV[2] then return -1 end

@@ -147,15 +147,25 @@ def test_the_flag_lives_twice_the_heartbeat_and_its_owner_no_longer(redis, fleet
 def test_the_next_generator_goes_on_where_the_one_before_left_off(redis, fleet) -> None:
     first, second = fleet.join(), fleet.join()
     answer = first.beat()
-    assert (answer.generated, first.position()) == (0, (True, None))
+    assert (answer.generated, answer.last, answer.large, first.position()) == (0, None, False, (True, None))
     first.push(0, b"1", b"2")
     first.push(2, b"\xff 3")
     expire(redis)
     answer = second.beat()
     assert answer.elected and answer.term > first.term
-    assert (answer.generated, second.position()) == (3, (True, "\udcff 3"))
+    assert (answer.generated, answer.last, answer.large) == (3, "\udcff 3", False)
+    assert second.position() == (True, "\udcff 3")
     assert first.position() == (False, None)
     assert redis.hget("generator", "last") == b"\xff 3"
+
+
+def test_a_large_position_is_not_for_the_heartbeat(redis, fleet) -> None:
+    """The flag could not be renewed while it travels over a thin link."""
+    redis.hset("generator", mapping={"generated": 1, "last": b"x" * 4097})
+    task = fleet.join()
+    answer = task.beat()
+    assert answer.elected and (answer.last, answer.large) == (None, True)
+    assert task.position() == (True, "x" * 4097)
 
 
 def test_a_reply_that_was_lost_to_the_winner_costs_it_nothing(fleet) -> None:
