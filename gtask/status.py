@@ -42,8 +42,8 @@ def _generator(seen: dict[str, Any]) -> dict[str, Any] | None:
     flag = seen["flag_ms"]
     if flag == -2:  # Redis's answer for a key that is not there
         return None
-    ours = seen["owner"] is not None and 3 <= flag - seen["owner_ms"] <= 7  # 5 ms apart, as in lua/fence.lua
-    return {"taskId": int(seen["owner"]) if ours else None, "ttl": None if flag < 0 else flag / 1000}
+    owner = seen["owner"]
+    return {"taskId": None if owner is None else int(owner), "ttl": None if flag < 0 else flag / 1000}
 
 
 def _failure(seen: dict[str, Any]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ Which calls may be repeated after a lost reply is said in the first comment of t
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -439,9 +440,9 @@ class Store(Connections):
             if len(answer) > 1:
                 break
             [ids] = answer
-        _, seconds, micros, owner, flag_ms, owner_ms, generator, beats, members, totals, messages, errors, held = answer
+        _, seconds, micros, owner, flag_ms, generator, beats, members, totals, messages, errors, held = answer
         return {
-            "now": int(seconds) + int(micros) / 1e6, "owner": owner, "flag_ms": flag_ms, "owner_ms": owner_ms,
+            "now": int(seconds) + int(micros) / 1e6, "owner": owner, "flag_ms": flag_ms,
             "generator": _paired(generator), "members": _paired(members), "totals": _paired(totals),
             "tasks": [(task_id, float(beat)) for task_id, beat in _paired(beats).items()],
             "held": dict(zip(map(int, ids), held, strict=True)), "messages": messages, "errors": errors,
@@ -454,13 +455,12 @@ def _paired(flat: Sequence[str]) -> dict[str, str]:
 
 
 def _script(name: str) -> Script:
+    """The script, behind the preludes that its first line names."""
     folder = resources.files("gtask") / "lua"
     text = (folder / f"{name}.lua").read_text()
-    if name in ("beat", "position", "push", "release"):
-        text = (folder / "fence.lua").read_text() + text
-    if name in ("claim", "fail", "giveback", "reap"):
-        text = (folder / "call.lua").read_text() + text
-    return Script(text)
+    needs = re.match(r"-- needs: (.+)\n", text)
+    preludes = needs[1].split() if needs else []
+    return Script("".join((folder / f"{prelude}.lua").read_text() for prelude in preludes) + text)
 
 
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")

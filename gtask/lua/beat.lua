@@ -1,3 +1,4 @@
+-- needs: constants fence
 -- Promise: marks a task alive; renews the flag for the generator in its term; else, if it wants the flag,
 -- takes it when it is free. At most one task is told that it generates, and each time with a higher term.
 -- A repeat after a lost reply is safe: an owner that does not know its term gets a new one. Nobody is called dead
@@ -29,11 +30,11 @@ if theirs and generate and (theirs == demo) ~= (generate == demo) then return {-
 if not known then redis.call('HSET', members, id, member) end
 local time = redis.call('TIME')
 local now, stamp = time[1] + time[2] / 1000000, string.format('%d.%06d', time[1], time[2])
-local still = redis.call('ZCOUNT', tasks, now - 3 * heartbeat, now) == 0
+local still = redis.call('ZCOUNT', tasks, now - STILL_AFTER * heartbeat, now) == 0
 -- A full Redis (maxmemory) refuses a script whose first write may take memory; this one takes next to none.
 redis.call('ZREM', tasks, id)
 if still and redis.call('EXISTS', tasks) == 1 then
-  local life = string.format('%d', math.floor(3000 * heartbeat))
+  local life = string.format('%d', math.floor(1000 * STILL_AFTER * heartbeat))
   redis.call('SET', resumed, life, 'PX', life)
 end
 redis.call('ZADD', tasks, stamp, id)
@@ -46,7 +47,7 @@ end
 
 -- A pause of more than a minute is none of ours: the clock of Redis has been set back.
 local pause = tonumber(redis.call('HGET', generator, 'retry_at') or 0) - now * 1000
-if pause > 0 and pause <= 60000 then want = false else pause = -2 end
+if pause > 0 and pause <= 1000 * LONGEST_PAUSE then want = false else pause = -2 end
 
 local role, state = 0, fence(flag, owner, generator, id, term)
 if state == 'held' then
@@ -80,7 +81,7 @@ end
 local look = redis.call('ZRANGEBYSCORE', reaped, '-inf', now, 'LIMIT', 0, 64)
 local grace = tonumber(redis.call('GET', resumed))
 if not grace then
-  local dead = redis.call('ZRANGEBYSCORE', tasks, '-inf', now - 5 * heartbeat, 'LIMIT', 0, 64)
+  local dead = redis.call('ZRANGEBYSCORE', tasks, '-inf', now - DEAD_AFTER * heartbeat, 'LIMIT', 0, 64)
   for i = 1, #dead do look[#look + 1] = dead[i] end
 elseif redis.call('PTTL', resumed) > grace then
   redis.call('PEXPIRE', resumed, grace) -- the clock stepped back

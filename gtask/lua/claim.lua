@@ -1,3 +1,4 @@
+-- needs: constants call
 -- Promise: acknowledges exactly the finished messages (their failures go to `errors`, totals are kept) and
 -- moves the next ones to this task's in-flight list, in one step. May be repeated: the same call again gives the same
 -- answer and changes nothing, one with fewer `bytes` puts back what does not fit into them, an older one gives nothing.
@@ -17,13 +18,12 @@ local id, seq, want, bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonu
 local turn, away, what, failed = ARGV[6] == '1', ARGV[7] == '1', ARGV[8], tonumber(ARGV[9])
 local these = 10 + failed
 local asked = bytes
-local FEW = 10 -- suspects that are tried together
 
-if redis.call('HGET', members, id) ~= ARGV[2] then return false end
-local last = last_call(claims, id)
+local call, last = enter(members, claims, id, ARGV[2], seq)
+if call == 'stranger' or call == 'gap' then return false end
+if call == 'late' then return {0} end
 local held, far = last.held, last.long
-if last.seq > seq then return {0} end
-if last.seq == seq then
+if call == 'repeat' then
   local again = {last.state}
   for i, m in ipairs(last.count > 0 and redis.call('LRANGE', inflight, held - last.count, held - 1) or {}) do
     if i > 1 and bytes <= 0 and asked < last.bytes then break end
@@ -38,7 +38,6 @@ if last.seq == seq then
   end
   return again
 end
-if last.known and last.seq < seq - 1 then return false end
 
 local suspected = redis.call('EXISTS', suspects) == 1
 local function stage(message)
@@ -107,11 +106,11 @@ local function hand_out(message)
   held, want = held + 1, want - 1
 end
 local function hand_out_suspects()
-  local together = FEW
+  local together = SUSPECTS_TOGETHER
   while together > 0 and bytes > 0 do
     local head = redis.call('LINDEX', apart, 0)
     local alone = head and stage(head) > 2
-    if not head or (alone and together < FEW) then break end
+    if not head or (alone and together < SUSPECTS_TOGETHER) then break end
     redis.call('LMOVE', apart, inflight, 'LEFT', 'RIGHT')
     hand_out(head)
     together = alone and 0 or together - 1

@@ -1,9 +1,11 @@
+-- needs: call
 -- Promise: failure records reach `errors` once, however often the call is repeated (at-most-once delivery).
 -- KEYS members claims errors ; ARGV id member seq record... -> 1, or nil: not a member
 local members, claims, errors = unpack(KEYS)
 local id, seq = ARGV[1], tonumber(ARGV[3])
-if redis.call('HGET', members, id) ~= ARGV[2] then return false end
-if last_call(claims, id).seq >= seq then return 1 end
+local call = enter(members, claims, id, ARGV[2], seq)
+if call == 'stranger' then return false end
+if call == 'repeat' or call == 'late' then return 1 end
 redis.call('LLEN', errors) -- ends here where another program keeps something else in it
 -- A full Redis (maxmemory) refuses a script whose first write may take memory; the next messages make room.
 redis.call('HDEL', claims, id)

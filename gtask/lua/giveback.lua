@@ -1,3 +1,4 @@
+-- needs: call
 -- Promise: messages that were taken but not started return to the head of `messages` in their old order, once;
 -- a task that leaves takes its membership with it, and whatever it still holds (at-least-once) goes back too.
 -- A BLMOVE of a task that leaves may be served later: where it says so, its list is watched like a dead one's (reap.lua).
@@ -7,11 +8,10 @@
 -- -> 1, or nil: not a member (reaped, or has left already), or this Redis does not know of its last calls
 local messages, inflight, tasks, members, claims, reaped, long = unpack(KEYS)
 local id, seq, leave, count = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[6])
-if redis.call('HGET', members, id) ~= ARGV[2] then return false end
-local last = last_call(claims, id)
+local call, last = enter(members, claims, id, ARGV[2], seq)
+if call == 'stranger' or (call == 'gap' and not leave) then return false end
+if call == 'repeat' or call == 'late' then return 1 end
 local held, far = last.held, last.long
-if last.known and last.seq >= seq then return 1 end
-if last.known and last.seq < seq - 1 and not leave then return false end
 if count > held + far then return false end
 -- A full Redis (maxmemory) refuses a script whose first write may take memory; what follows takes none.
 redis.call('HDEL', claims, id)
@@ -27,7 +27,7 @@ if leave then
   redis.call('HDEL', members, id)
   if ARGV[5] == '1' then
     local now = redis.call('TIME')[1]
-    store_call(claims, id, 0, math.floor(now), 0, 0, 0, 0)
+    store_death(claims, id, now)
     redis.call('ZADD', reaped, now + cjson.decode(ARGV[2]).wait, id)
   end
 else

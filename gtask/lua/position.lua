@@ -1,3 +1,4 @@
+-- needs: constants fence
 -- Promise: where the generator that owns the flag in its term goes on, when that is too large for the heartbeat that
 -- elects to bring it: the flag must be renewed while it travels. It only reads, so a repeat is safe.
 -- KEYS flag owner generator members ; ARGV id member term -> {last} ({} at the very first start), or -1: deposed

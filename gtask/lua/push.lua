@@ -1,3 +1,4 @@
+-- needs: constants fence
 -- Promise: messages are pushed only by the owner of the flag in its term, each once and in order. A repeat
 -- after a lost reply changes nothing; count and `last` move in the same step as the messages, and so does the time of
 -- the last push. The first push of a term shows that it works, and ends what release.lua keeps about those that failed.

@@ -1,3 +1,4 @@
+-- needs: constants call
 -- Promise: what a dead task (silent for 5 of its heartbeats) held goes back to the head of `messages` in its
 -- old order, exactly once, however many try. May be repeated.
 -- A death says little about the messages that the task held, for nearly all tasks die of something else. So those of a
@@ -13,13 +14,12 @@
 -- -> {moved, poisoned}, {-1, 0}: alive, {-2, bytes, hash}: the first of its list, of this size, needs a record
 local messages, inflight, tasks, members, claims, errors, totals, suspects, reaped, long = unpack(KEYS)
 local id, limit, prepared, record = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local FEW = 10 -- as in claim.lua
 local member = redis.call('HGET', members, id)
 local settings = member and cjson.decode(member)
 local beat = redis.call('ZSCORE', tasks, id)
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-if member and (not beat or now - beat < 5 * settings.heartbeat) then return {-1, 0} end
+if member and (not beat or now - beat < DEAD_AFTER * settings.heartbeat) then return {-1, 0} end
 
 local last = last_call(claims, id)
 if last.long > 0 then
@@ -52,7 +52,7 @@ end
 redis.call('HDEL', members, id)
 for i = 1, length - poisoned do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
 for hash, message in pairs(known) do
-  local stage = message.stage == 0 and 1 or (suspected > FEW and 2 or 3)
+  local stage = message.stage == 0 and 1 or (suspected > SUSPECTS_TOGETHER and 2 or 3)
   redis.call('HSET', suspects, hash, string.format('%d %d', stage, message.own))
   if poisoned == 1 then redis.call('HDEL', suspects, hash) end
 end
@@ -65,14 +65,13 @@ redis.call('DEL', inflight)
 local moved = length - poisoned
 if moved > 0 then redis.call('HINCRBY', totals, 'redelivered', moved) end
 if redis.call('EXISTS', suspects) == 1 then redis.call('EXPIRE', suspects, 86400) end
-local since = not member and last.known and last.seq == 0 and last.count
 redis.call('ZREM', tasks, id)
 if member then
-  store_call(claims, id, 0, math.floor(now), 0, 0, 0, 0)
+  store_death(claims, id, now)
   redis.call('ZADD', reaped, now + settings.wait, id)
-elseif since and now - since < 3600 then
+elseif last.died and now - last.died < LATEST_BLMOVE then
   local look = redis.call('ZSCORE', reaped, id)
-  if not look or tonumber(look) <= now then redis.call('ZADD', reaped, now + (now - since), id) end
+  if not look or tonumber(look) <= now then redis.call('ZADD', reaped, now + (now - last.died), id) end
 else
   redis.call('HDEL', claims, id)
   redis.call('ZREM', reaped, id)

@@ -1,3 +1,4 @@
+-- needs: constants fence
 -- Promise: gives the flag up if it is still this task's in this term, and tells the others, who need not
 -- wait until it has expired. A term that failed leaves its error and a pause for the whole fleet (beat.lua grants the
 -- flag to nobody before `retry_at`): 1 s, doubled by each failure in a row, 60 s at most, less up to a quarter. That is
@@ -18,7 +19,7 @@ if problem then
   -- A full Redis (maxmemory) refuses a script whose first write may take memory; this one may make room.
   redis.call('HDEL', generator, 'error')
   local failures = redis.call('HINCRBY', generator, 'failures', 1)
-  local pause = math.floor(1000 * math.min(60, 2 ^ (failures - 1)) * (1 - tonumber(ARGV[6]) / 4))
+  local pause = math.floor(1000 * math.min(LONGEST_PAUSE, 2 ^ (failures - 1)) * (1 - tonumber(ARGV[6]) / 4))
   local time = redis.call('TIME')
   local retry = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + pause)
   redis.call('HSET', generator, 'retry_at', retry, 'error', problem, 'failed', term)

@@ -1,8 +1,9 @@
+-- needs: constants fence
 -- Promise: one look at everything, at one moment. It only reads, so a full Redis does not refuse it, and a repeat is
 -- another look. What tasks hold must be declared among the keys, so the caller names the tasks that it knows; where
 -- these are not the tasks of this moment, the answer says only who they are, and the caller asks again.
 -- KEYS flag owner generator tasks members reaped totals messages apart errors inflight... long... ; ARGV id... (of each)
--- -> {{id...}}, or {{id...}, seconds, microseconds, owner, flag's ms, owner's ms, {generator's fields and values},
+-- -> {{id...}}, or {{id...}, seconds, microseconds, owner (nil: another program's), flag's ms, {generator's fields and values},
 --    {task, beat...}, {member, record...}, {total, number...}, waiting, errors, {how many messages each holds}}
 local flag, owner, generator, tasks, members, reaped, totals, messages, apart, errors = unpack(KEYS, 1, 10)
 
@@ -34,6 +35,6 @@ for i = 1, #ids do
   end
 end
 local time = redis.call('TIME')
-return {ids, time[1], time[2], redis.call('GET', owner), redis.call('PTTL', flag), redis.call('PTTL', owner), fields,
+return {ids, time[1], time[2], untouched(flag, owner) and redis.call('GET', owner), redis.call('PTTL', flag), fields,
         beats, records, redis.call('HGETALL', totals), redis.call('LLEN', messages) + redis.call('LLEN', apart), redis.call('LLEN', errors),
         held}

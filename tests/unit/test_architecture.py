@@ -25,6 +25,12 @@ def declared(text: str) -> set[str]:
     return set(found[1].replace("...", "").split()) if found else set()
 
 
+def needs(text: str) -> list[str]:
+    """The preludes that a script's first line names."""
+    found = re.match(r"-- needs: (.+)\n", text)
+    return found[1].split() if found else []
+
+
 def test_every_key_of_the_code_stands_in_the_table_under_its_name() -> None:
     keys = Keys("")
     names = {name: value for name, value in vars(keys).items() if not name.startswith("_") and name != "channel"}
@@ -36,6 +42,24 @@ def test_every_key_of_the_code_stands_in_the_table_under_its_name() -> None:
 def test_a_script_stands_at_the_keys_that_it_declares_and_at_no_others(script: str) -> None:
     said = {row[1].strip("`") for row in rows("Every key") if f"`{script}`" in row[3] + row[4]}
     assert said == declared(SCRIPTS[script])
+
+
+@pytest.mark.parametrize("prelude", ["constants", "fence", "call"])
+def test_a_prelude_is_said_to_stand_before_those_scripts_that_name_it(prelude: str) -> None:
+    [promise] = [row[1] for row in rows("What each script promises") if row[0] == f"`{prelude}`"]
+    said = set(re.findall(r"`(\w+)`", promise.partition(":")[0]))
+    named = {name for name, text in SCRIPTS.items() if prelude in needs(text)}
+    assert said == named
+
+
+def test_a_script_needs_a_prelude_exactly_when_it_uses_one_of_its_names() -> None:
+    for prelude in ("constants", "fence", "call"):
+        names = re.findall(r"^local (?:function )?(\w+)", SCRIPTS[prelude], flags=re.MULTILINE)
+        for script, text in SCRIPTS.items():
+            before = "".join(SCRIPTS[other] for other in needs(text) if other != prelude)
+            code = re.sub(r"--.*", "", before + text)
+            uses = any(re.search(rf"\b{name}\b", code) for name in names)
+            assert (prelude in needs(text)) == uses or script in ("constants", "fence", "call"), (script, prelude)
 
 
 def test_every_script_stands_in_the_table_of_promises() -> None:
