@@ -8,6 +8,7 @@ import threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 from gtask import store
 from gtask.connections import Script
@@ -32,10 +33,10 @@ class Ambush:
 FAULTS = (
     "drop_request",  # the server never sees it
     "drop_reply",  # the server has done it, and the client is not told
-    "reset",  # half of the reply comes, and then a reset
-    "stall",  # nothing goes either way for a while, and then all that was on its way
-    "delay",  # the request comes later, and the reply, too
-    "split",  # both come in single bytes
+    "reset_amid_reply",  # half of the reply comes, and then a reset
+    "stall_both_ways",  # nothing goes either way for a while, and then all that was on its way
+    "delay_command",  # the request comes later, and the reply, too
+    "split_to_bytes",  # both come in single bytes
 )
 
 
@@ -116,6 +117,7 @@ class CommandProxy(Proxy):
         while (end := frame_end(data) if data else None) is None:
             more = await reader.read(CHUNK)
             if not more:
+                self._lost(link)
                 return b""
             data += more
         link.read[request] = data[end:]
@@ -137,16 +139,18 @@ class CommandProxy(Proxy):
         match ambush and ambush.fault:
             case "drop_request":
                 return self._happened(ambush)
-            case "stall":
+            case "stall_both_ways":
                 link.stalled = True
                 await asyncio.sleep(ambush.seconds)
                 link.stalled = False
                 self._happened(ambush)
-            case "delay":
+            case "delay_command":
                 await asyncio.sleep(ambush.seconds)
+                self._happened(ambush)
         link.unanswered.append(ambush)
-        if ambush and ambush.fault == "split":
-            return await _in_bytes(writer, frame)
+        if ambush and ambush.fault == "split_to_bytes":
+            await _in_bytes(writer, frame)
+            return self._happened(ambush)
         writer.write(frame)
         return await writer.drain()
 
@@ -156,19 +160,17 @@ class CommandProxy(Proxy):
         match ambush and ambush.fault:
             case "drop_reply":
                 return self._happened(ambush)
-            case "reset":
+            case "reset_amid_reply":
                 writer.write(frame[: len(frame) // 2])
                 await asyncio.sleep(HALF_WAY)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
                 writer.transport.abort()
                 self._happened(ambush)
                 raise ConnectionResetError
-            case "split":
-                await _in_bytes(writer, frame)
-                return self._happened(ambush)
-            case "delay":
+            case "split_to_bytes":
+                return await _in_bytes(writer, frame)
+            case "delay_command":
                 await asyncio.sleep(ambush.seconds)
-                self._happened(ambush)
         writer.write(frame)
         return await writer.drain()
 
@@ -177,14 +179,15 @@ class CommandProxy(Proxy):
         ambush.happened.set()
 
     def _lost(self, link: CommandLink) -> None:
-        """What did not happen before the connection was closed is to happen to the next call."""
+        """It is closed on one side. What has not happened by now is to happen to the next call."""
         for ambush in link.unanswered:
             if ambush is not None and not ambush.happened.is_set():
                 self._ambush = ambush
 
 
 async def _in_bytes(writer: asyncio.StreamWriter, frame: bytes) -> None:
+    began = monotonic()
     for at in range(len(frame)):
         writer.write(frame[at : at + 1])
         await writer.drain()
-        await asyncio.sleep(SPLITTING / len(frame))
+        await asyncio.sleep(max(0.0, began + SPLITTING * at / len(frame) - monotonic()))

@@ -76,13 +76,9 @@ class Proxy:
                 self._forward(link, reader, far_writer, request=True),
                 self._forward(link, far_reader, writer, request=False),
             )
-        self._lost(link)
 
     def _link(self) -> Link:
         return Link()
-
-    def _lost(self, link: Link) -> None:
-        """It is closed, on both sides."""
 
     async def _read(self, link: Link, reader: asyncio.StreamReader, request: bool) -> bytes:
         """What came next from the client (`request`) or the server; nothing at the end."""

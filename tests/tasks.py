@@ -7,11 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+KEPT = 1_000_000  # bytes
 PATIENCE = 30.0  # seconds that a test waits for an event: generous, the machines are slow
 
 # A message is handled until the test lets it go on; one with "fail" in its name fails then.
@@ -69,24 +71,30 @@ class TaskProcess:
         )
         self.pid = self.process.pid
         self.lines: list[bytes] = []  # of stdout, ends included
-        self.errors: list[bytes] = []  # of stderr
+        self.errors: deque[bytes] = deque()  # of stderr, whose last KEPT bytes are kept
+        self.error_bytes = 0  # how much it was
         self.times: list[float] = []  # when each line of stdout came, on the monotonic clock
         self._readers = [
-            threading.Thread(target=self._read, args=(stream, lines, times), daemon=True)
-            for stream, lines, times in (
-                (self.process.stdout, self.lines, self.times),
-                (self.process.stderr, self.errors, []),
-            )
+            threading.Thread(target=read, args=(stream,), daemon=True)
+            for read, stream in ((self._read, self.process.stdout), (self._drain, self.process.stderr))
             if stream is not None
         ]
         for reader in self._readers:
             reader.start()
 
-    @staticmethod
-    def _read(stream: Any, into: list[bytes], times: list[float]) -> None:
+    def _read(self, stream: Any) -> None:
         for line in stream:
-            times.append(time.monotonic())
-            into.append(line)
+            self.times.append(time.monotonic())
+            self.lines.append(line)
+
+    def _drain(self, stream: Any) -> None:
+        kept = 0
+        while line := stream.readline(KEPT // 10):
+            self.error_bytes += len(line)
+            self.errors.append(line)
+            kept += len(line)
+            while kept > KEPT:
+                kept -= len(self.errors.popleft())
 
     def reports(self, msg: str | None = None) -> list[dict[str, Any]]:
         """The reports so far, or those of one kind."""
@@ -104,7 +112,7 @@ class TaskProcess:
 
     @property
     def stderr(self) -> str:
-        return b"".join(self.errors).decode()
+        return b"".join(self.errors.copy()).decode()
 
     def is_generator(self) -> bool:
         """As its last report of a role says."""

@@ -10,27 +10,31 @@ from pathlib import Path
 
 import redis
 
+from tests.commands import CommandProxy
 from tests.faults.history import Takeover
-from tests.proxy import Proxy
 from tests.servers import Server
 from tests.tasks import TaskProcess, wait_until
 
+Fault = Callable[["Nemesis", redis.Redis, random.Random], None]
+
 
 class Nemesis:
-    """Injects faults of KINDS into a fleet. `tasks` are its living tasks; `begin` starts another one."""
+    """Injects faults into a fleet. `tasks` are its living tasks; `begin` starts another one; they work in `folder`."""
 
-    def __init__(self, server: Server, proxy: Proxy, begin: Callable[[], TaskProcess], heartbeat: float) -> None:
-        self._server, self._proxy, self._begin, self._heartbeat = server, proxy, begin, heartbeat
+    def __init__(
+        self, server: Server, proxy: CommandProxy, begin: Callable[[], TaskProcess], heartbeat: float, folder: Path
+    ) -> None:
+        self._server, self.proxy, self._begin, self.heartbeat, self.folder = server, proxy, begin, heartbeat, folder
         self.tasks = [begin() for _ in range(4)]
         self.fired: Counter[str] = Counter()
         self.takeovers: list[Takeover] = []
 
-    def inject(self, kind: str, chance: random.Random) -> None:
+    def inject(self, kind: str, fault: Fault, chance: random.Random) -> None:
         """One fault of this kind; counted only when it is proven."""
         with self._server.client() as client:
             if kind in ("kill_generator", "stop_task", "kill_handler"):
                 self.all_well(client)
-            KINDS[kind](self, client, chance)
+            fault(self, client, chance)
         self.fired[kind] += 1
 
     def all_well(self, client: redis.Redis) -> None:
@@ -46,7 +50,7 @@ class Nemesis:
             now = seconds + microseconds / 1e6
             ids = [str(t.reports("createdTaskId")[-1]["taskId"]) for t in self.tasks if t.reports("createdTaskId")]
             beats = [client.zscore("tasks", task_id) or 0 for task_id in ids]
-            return len(ids) == len(self.tasks) and now - min(beats) < 1.5 * self._heartbeat
+            return len(ids) == len(self.tasks) and now - min(beats) < 1.5 * self.heartbeat
 
         wait_until(lambda: beating() and client.exists("generatorId"), "all to be well", timeout=60)
 
@@ -93,7 +97,7 @@ class Nemesis:
         victim.send(signal.SIGSTOP)
         state = Path(f"/proc/{victim.pid}/stat")
         wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "stopped")
-        time.sleep(chance.uniform(0.3, 6) * self._heartbeat)
+        time.sleep(chance.uniform(0.3, 6) * self.heartbeat)
         victim.send(signal.SIGCONT)
 
     def client_kill(self, client: redis.Redis, chance: random.Random) -> None:
@@ -132,19 +136,19 @@ class Nemesis:
         assert client.script_exists(known) == [False]
 
     def cut_links(self, client: redis.Redis, chance: random.Random) -> None:
-        before = self._proxy.accepted
-        self._proxy.cut()
-        wait_until(lambda: self._proxy.accepted > before, "a task to connect again")
+        before = self.proxy.accepted
+        self.proxy.cut()
+        wait_until(lambda: self.proxy.accepted > before, "a task to connect again")
 
     def stall_links(self, client: redis.Redis, chance: random.Random) -> None:
-        self._proxy.stalled = True
+        self.proxy.stalled = True
         try:
             time.sleep(0.1)
-            before = self._proxy.carried
+            before = self.proxy.carried
             time.sleep(chance.uniform(0.3, 3))
-            assert self._proxy.carried == before
+            assert self.proxy.carried == before
         finally:
-            self._proxy.stalled = False
+            self.proxy.stalled = False
 
     @staticmethod
     def _waited(call: Callable[[], object]) -> float:
@@ -154,7 +158,7 @@ class Nemesis:
         return time.monotonic() - began
 
 
-KINDS: dict[str, Callable[[Nemesis, redis.Redis, random.Random], None]] = {
+KINDS: dict[str, Fault] = {
     name: getattr(Nemesis, name)
     for name in (
         "kill_generator", "kill_handler", "stop_task", "client_kill", "delete_flag", "foreign_flag", "restart_server",

@@ -74,7 +74,7 @@ def test_a_dropped_reply_is_of_a_command_that_was_done(proxy, redis) -> None:
 def test_a_reset_comes_amid_the_reply(proxy, redis) -> None:
     redis.set("k", "x" * 94)
     with Client(proxy) as client:
-        laid(proxy, "GET", "reset")
+        laid(proxy, "GET", "reset_amid_reply")
         client.send("GET", "k")
         assert client.reads() == b"$94\r\n" + b"x" * 45
         with pytest.raises(ConnectionResetError):
@@ -83,7 +83,7 @@ def test_a_reset_comes_amid_the_reply(proxy, redis) -> None:
 
 def test_a_stalled_command_arrives_late_even_when_its_client_has_given_up(proxy, redis) -> None:
     with Client(proxy) as client:
-        ambush = laid(proxy, "INCR", "stall", seconds=0.5)
+        ambush = laid(proxy, "INCR", "stall_both_ways", seconds=0.5)
         client.send("INCR", "n")
         with pytest.raises(TimeoutError):
             client.reads(0.2)
@@ -99,7 +99,7 @@ def test_nothing_else_goes_over_a_stalled_connection(proxy, redis) -> None:
     with Client(proxy) as client, Client(proxy) as other:
         client.send("SUBSCRIBE", "c")
         client.reads()
-        laid(proxy, "PING", "stall", seconds=0.5)
+        laid(proxy, "PING", "stall_both_ways", seconds=0.5)
         began = time.monotonic()
         client.send("PING")
         time.sleep(0.1)
@@ -111,7 +111,7 @@ def test_nothing_else_goes_over_a_stalled_connection(proxy, redis) -> None:
 
 def test_a_delay_is_on_both_ways(proxy, redis) -> None:
     with Client(proxy) as client:
-        laid(proxy, "INCR", "delay", seconds=0.3)
+        laid(proxy, "INCR", "delay_command", seconds=0.3)
         began = time.monotonic()
         client.send("INCR", "n")
         time.sleep(0.2)
@@ -122,7 +122,7 @@ def test_a_delay_is_on_both_ways(proxy, redis) -> None:
 
 def test_a_split_reply_comes_in_single_bytes(proxy, redis) -> None:
     with Client(proxy) as client:
-        laid(proxy, "INCR", "split")
+        laid(proxy, "INCR", "split_to_bytes")
         client.send("INCR", "n")
         assert [client.reads() for _ in range(4)] == [b":", b"1", b"\r", b"\n"]
 

@@ -1,29 +1,22 @@
 """A fleet under fire: faults in an order that a seed (GTASK_FAULTS_SEED) repeats, then quiet, then the checker."""
 
+import json
 import os
 import random
+import shutil
+from pathlib import Path
 
 import pytest
 
-from tests.faults import checker, history
-from tests.faults.nemesis import KINDS, Nemesis
-from tests.proxy import Proxy
+from tests.commands import CommandProxy
+from tests.faults import checker, history, kinds_code, kinds_commands
+from tests.faults.nemesis import KINDS as OTHER_KINDS
+from tests.faults.nemesis import Nemesis
 from tests.servers import ONE_NEW_SERVER
 from tests.tasks import TaskProcess, wait_until
 
-JOBS = """
-import itertools, os, time
-calls = itertools.count(1)
-log = os.open(f"handled.{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-def generate(last):
-    author = f"{os.getpid()}.{next(calls)}"
-    for number in itertools.count(int(last.split()[0]) + 1 if last else 1):
-        yield f"{number} {author}"
-
-def handle(message):
-    os.write(log, (message + "\\n").encode())
-"""
+KINDS = OTHER_KINDS | kinds_commands.KINDS | kinds_code.KINDS
+CHOSEN = [kind for kind in os.environ.get("GTASK_FAULTS_KINDS", "").split(",") if kind] or list(KINDS)
 SEED = int(os.environ.get("GTASK_FAULTS_SEED", "1"))
 
 
@@ -32,9 +25,9 @@ SEED = int(os.environ.get("GTASK_FAULTS_SEED", "1"))
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [SEED, SEED + 1, SEED + 2])
 def test_the_promises_hold_under_fire(new_server, start, tmp_path, seed: int) -> None:
-    (tmp_path / "jobs.py").write_text(JOBS)
+    shutil.copy(Path(__file__).with_name("jobs.py"), tmp_path)
     server, started = new_server(*history.OPTIONS), []
-    with Proxy(server.socket) as proxy:
+    with CommandProxy(server.socket) as proxy:
 
         def begin() -> TaskProcess:
             started.append(start(
@@ -43,11 +36,11 @@ def test_the_promises_hold_under_fire(new_server, start, tmp_path, seed: int) ->
             ))  # fmt: skip
             return started[-1]
 
-        nemesis, chance = Nemesis(server, proxy, begin, 0.5), random.Random(seed)
-        order = list(KINDS) * int(os.environ.get("GTASK_FAULTS_ROUNDS", "2"))
+        nemesis, chance = Nemesis(server, proxy, begin, 0.5, tmp_path), random.Random(seed)
+        order = CHOSEN * int(os.environ.get("GTASK_FAULTS_ROUNDS", "2"))
         chance.shuffle(order)
         for kind in order:
-            nemesis.inject(kind, chance)
+            nemesis.inject(kind, KINDS[kind], chance)
         with server.client() as redis:
             redis.set("generatorIsActive", 1, ex=600)  # of another program: no more messages
             wait_until(lambda: not redis.exists("generatorId"), "the generator to give way")
@@ -59,9 +52,11 @@ def test_the_promises_hold_under_fire(new_server, start, tmp_path, seed: int) ->
                 lambda: not redis.exists("messages", "messages:suspects") and not in_flight(), "quiet", timeout=90
             )
             handled = [line for f in tmp_path.glob("handled.*") for line in f.read_text().splitlines()]
+            errors = [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)]
             end = history.End(
                 handled=tuple(history.pushed(message).number for message in handled),
-                errors=(), waiting=(), in_flight=(), processed=int(redis.hget("totals", "processed")),
+                errors=tuple(history.pushed(message).number for message in errors),
+                waiting=(), in_flight=(), processed=int(redis.hget("totals", "processed")),
             )  # fmt: skip
         events = history.read(server.folder)
         violations = [
@@ -73,5 +68,7 @@ def test_the_promises_hold_under_fire(new_server, start, tmp_path, seed: int) ->
         terms = sum(isinstance(event, history.Elected) for event in events)
         print(f"\n{len(events) - terms} messages, {terms} terms, {len(checker.judged(nemesis.takeovers))} of "
               f"{len(nemesis.takeovers)} takeovers judged")  # fmt: skip
+        hits = sorted(f"{command} {count} x {fault}" for (fault, command), count in proxy.hits.items())
+        print(f"commands: {dict(proxy.seen)}; hit: {', '.join(hits)}")
         print(f"seed {seed}: {nemesis.fired.total()} faults of {len(nemesis.fired)} kinds: {dict(nemesis.fired)}")
         assert not violations, "\n".join(violations[:50])

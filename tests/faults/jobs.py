@@ -1,0 +1,113 @@
+"""The users' code of the fleet under fire. It works, and misbehaves when a file orders it to: one call does, once.
+
+An order is in `order.generate` or `order.handle`: the name of a function of ORDERS, and its arguments. The call that
+takes it says in `done`, in JSON, what has happened to it, as soon as it has.
+"""
+
+import ctypes
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+
+CHUNK = 1_000_000  # characters
+
+calls = itertools.count(1)
+log = os.open(f"handled.{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def generate(last: str | None) -> Iterator[str]:
+    author = f"{os.getpid()}.{next(calls)}"
+    for number in itertools.count(int(last.split()[0]) + 1 if last else 1):
+        if not obey("generate"):
+            return
+        yield f"{number} {author}"
+
+
+def handle(message: str) -> None:
+    if obey("handle"):
+        os.write(log, (message + "\n").encode())
+
+
+def obey(function: str) -> bool:
+    """Carries an order out, if there is one for this function. Whether to go on after that."""
+    mine = f"taken.{os.getpid()}"
+    try:
+        os.rename(f"order.{function}", mine)
+    except FileNotFoundError:
+        return True
+    order, *arguments = Path(mine).read_text().split()
+    return ORDERS[order](*arguments) is not False
+
+
+def done(**what: object) -> None:
+    Path("done.new").write_text(json.dumps({"pid": os.getpid(), **what}))
+    os.rename("done.new", "done")
+
+
+def fail() -> None:
+    done()
+    raise ValueError("as ordered")
+
+
+def block(seconds: str, lock: str) -> None:
+    """Waits in C, and lets go of Python's lock (the GIL) meanwhile, or keeps it."""
+    library = ctypes.PyDLL(None) if lock == "keep" else ctypes.CDLL(None)
+    began = time.monotonic()
+    library.usleep(int(float(seconds) * 1e6))
+    done(seconds=time.monotonic() - began)
+
+
+def fork() -> bool:
+    """The child returns, and does what follows in the parent's code."""
+    child = os.fork()
+    if child:
+        done(child=child)
+    return bool(child)
+
+
+class Leaked(gevent.Timeout):
+    """Nobody cancels it."""
+
+    def _on_expiration(self, greenlet: gevent.Greenlet, error: BaseException) -> None:
+        done()
+        super()._on_expiration(greenlet, error)
+
+
+def leak(seconds: str) -> None:
+    Leaked(float(seconds)).start()
+
+
+def leave(how: str) -> None:
+    done()
+    if how == "abruptly":
+        os._exit(3)
+    sys.exit(3)
+
+
+def shout(size: str, end: str, stream: str) -> None:
+    """Prints `size` characters, in lines or in one."""
+    chunk = "x" * CHUNK if end == "none" else ("x" * 99 + "\n") * (CHUNK // 100)
+    to = getattr(sys, stream)
+    for _ in range(int(size) // CHUNK):
+        to.write(chunk)
+    to.flush()
+    done()
+
+
+def stay() -> None:
+    """Does not return before it may."""
+    done()
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+    os.rename("go", "gone")
+
+
+ORDERS = {
+    "fail": fail, "block": block, "fork": fork, "leak": leak, "leave": leave, "shout": shout, "stay": stay,
+}  # fmt: skip
