@@ -175,6 +175,22 @@ def test_a_wait_that_is_served_after_its_task_has_left_strands_nothing(redis, ha
     assert other.take(1) == ["m"]
 
 
+def test_the_list_of_a_dead_task_is_looked_at_each_time_twice_as_late_for_an_hour(redis, hands) -> None:
+    task, other = hands(AtLeastOnce), hands(AtLeastOnce)
+    redis.zadd("tasks", {task.id: 1})
+    other.store.reap(task.id)
+    now = redis.time()[0]
+    for ago in (10, 1000, 3500):
+        redis.hset("tasks:claims", task.id, f"died {now - ago}")
+        redis.zadd("tasks:reaped", {task.id: now})
+        redis.rpush(f"inflight:{task.id}", "late")
+        assert other.store.reap(task.id).moved == 1
+        assert redis.zscore("tasks:reaped", task.id) == pytest.approx(now + ago, abs=20)
+    redis.hset("tasks:claims", task.id, f"died {now - 3601}")
+    other.store.reap(task.id)
+    assert not redis.exists("tasks:reaped") and not redis.hexists("tasks:claims", task.id)
+
+
 def test_what_came_late_is_looked_for_again_and_again_each_time_twice_as_late(redis, hands) -> None:
     task = hands(AtLeastOnce)
     assert task.delivery.next_look is None
