@@ -188,7 +188,7 @@ def lost_redis(store: Store, trouble: Trouble) -> int:
 
 
 def end_at_once_at_signals() -> None:
-    """INT and TERM end a command where it stands: whatever was not settled is still in Redis."""
+    """INT and TERM end a command where it stands: whatever was not finished is still in Redis."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         os._exit(EXIT_SIGNAL_BASE + number)

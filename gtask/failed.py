@@ -59,7 +59,7 @@ def get_errors(store: Store, fd: int, *, keep: bool, width: int | None, limit: f
         with _reader(store) as token:
             while entries := next_entries(0):
                 write(entries)
-                done += _settled(store.settle(token, LOCK_SECONDS, [(entry, REMOVE) for entry in entries]))[0]
+                done += _resolved(store.resolve(token, LOCK_SECONDS, [(entry, REMOVE) for entry in entries]))[0]
                 progress.show(done)
 
 
@@ -72,14 +72,14 @@ def retry_errors(store: Store, match: str | None) -> int:
         with Progress(total) as progress:
             while entries := store.entries(0, min(BATCH, total - done)):
                 fates = [(entry, _fate(entry, match)) for entry in entries]
-                dealt, taken = _settled(store.settle(token, LOCK_SECONDS, fates))
+                dealt, taken = _resolved(store.resolve(token, LOCK_SECONDS, fates))
                 done, retried = done + dealt, retried + taken
                 progress.show(done)
     return retried
 
 
 def _fate(entry: str, match: str | None) -> str:
-    """What becomes of an entry, as `settle` wants it."""
+    """What becomes of an entry, as `resolve` wants it."""
     record = read_record(entry)
     if match is not None and match not in entry and not any(match in str(value) for value in record.values()):
         return STAY
@@ -104,7 +104,7 @@ def _reader(store: Store) -> Iterator[str]:
             store.unlock_errors(token)
 
 
-def _settled(answer: tuple[int, int] | None) -> tuple[int, int]:
+def _resolved(answer: tuple[int, int] | None) -> tuple[int, int]:
     if answer is None:
         raise Unreachable("another getErrors has taken over, for this one stood still too long; run it again")
     return answer

@@ -79,7 +79,7 @@ class Generator:
         grace: float,
         expired: Event,
     ) -> None:
-        """`name`: generate's, for errors. `interval`: seconds between messages. `max_backlog`: pause while so many
+        """`name`: generate's, for errors. `interval`: seconds between messages. `max_backlog`: draw nothing while so many
         wait, 0 = never. `patience`: for how many seconds pushes may fail while heartbeats succeed, and `beats_since`:
         since when they do (monotonic). `grace`: seconds that generate may take to end. `expired`: when set, give up on
         Redis."""
@@ -338,15 +338,15 @@ class Generator:
 
     def _allow(self, length: int | None) -> None:
         """Lets drawing go on as far as `--max-backlog` permits; looks again while it does not."""
-        pause, longest = LOOKS
+        wait, longest = LOOKS
         self._free = inf
         while self._max_backlog < inf:
             if length is None:
                 length = self._insist(self._store.backlog)
             self._free = self._max_backlog - length
-            if self._free > len(self._drawn) or self._drawn or self._halt.wait(pause):
+            if self._free > len(self._drawn) or self._drawn or self._halt.wait(wait):
                 break
-            pause, length = min(2 * pause, longest), None
+            wait, length = min(2 * wait, longest), None
         self._let_draw(self._free)
 
     def _let_draw(self, free: float) -> None:

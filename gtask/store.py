@@ -26,7 +26,7 @@ OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
 REPLY_BYTES = 1 << 20  # a batch ends after about this much
 ALWAYS_ACCEPTED = 1 << 20  # bytes: proto-max-bulk-len cannot be less
 DEFAULT_LARGEST = 512 << 20
-REMOVE, STAY, RETRY_AS_IT_IS, RETRY = "-", "+", "=", ">"  # what becomes of a failed message (settle.lua)
+REMOVE, STAY, RETRY_AS_IT_IS, RETRY = "-", "+", "=", ">"  # what becomes of a failed message (resolve.lua)
 DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes to `errors`
 
 
@@ -417,15 +417,15 @@ class Store(Connections):
         with self._asking("_commands") as commands:
             return int(commands.llen(self.keys.errors))
 
-    def settle(self, token: str, seconds: int, fates: Sequence[tuple[str, str]]) -> tuple[int, int] | None:
-        """Deals with the first entries of `errors` (settle.lua): each with REMOVE, STAY, RETRY_AS_IT_IS or RETRY and
+    def resolve(self, token: str, seconds: int, fates: Sequence[tuple[str, str]]) -> tuple[int, int] | None:
+        """Deals with the first entries of `errors` (resolve.lua): each with REMOVE, STAY, RETRY_AS_IT_IS or RETRY and
         its message. How many it dealt with, and how many of these are not in `errors` any more; None when the right,
         which lives on for `seconds`, is another one's."""
         k = self.keys
         words: list[bytes] = []
         for entry, fate in fates:
             words += (hashlib.sha1(to_bytes(entry), usedforsecurity=False).hexdigest().encode(), to_bytes(fate))
-        answer = self._run(_SETTLE, (k.errors, k.reader, k.messages, k.totals), token, seconds, *words)
+        answer = self._run(_RESOLVE, (k.errors, k.reader, k.messages, k.totals), token, seconds, *words)
         return None if answer is None else (int(answer[0]), int(answer[1]))
 
     # -- looking
@@ -465,7 +465,7 @@ def _script(name: str) -> Script:
 
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
 _POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
-_REAP, _READ, _LOCK, _SETTLE = _script("reap"), _script("read"), _script("lock"), _script("settle")
+_REAP, _READ, _LOCK, _RESOLVE = _script("reap"), _script("read"), _script("lock"), _script("resolve")
 _POSITION, _STATUS = _script("position"), _script("status")
 
 # What a task cannot do without: what it calls itself, and what its scripts call (by `pcall` what only accelerates).

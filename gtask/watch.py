@@ -227,12 +227,12 @@ class LoopWatch:
         try:
             poll = get_original("select", "poll")()
             poll.register(self._read, select.POLLIN)
-            pause = 0.0
+            wait = 0.0
             while True:
-                for _ in poll.poll(1000 * pause):
+                for _ in poll.poll(1000 * wait):
                     for number in os.read(self._read, 64):
                         self._signal(number)
-                pause = self._look(monotonic())
+                wait = self._look(monotonic())
         except BaseException as error:
             if isinstance(error, OSError) and error.errno == errno.EBADF:
                 strays.say_closed(error)  # the main thread will meet it too

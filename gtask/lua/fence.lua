@@ -3,7 +3,7 @@
 -- Another program's SET of the flag knows nothing of owners; it shows in the flag's life. Flag and owner expire at two
 -- moments that lie 5 ms apart, and the flag 1 ms before the time that its SET gave it. So whoever sets it again moves
 -- it, even with the same life within the same millisecond.
-local function expire_together(flag, owner, at) -- at: in milliseconds since 1970, so that no pause in between counts
+local function expire_together(flag, owner, at) -- at: in milliseconds since 1970, so that no delay in between counts
   redis.call('PEXPIREAT', flag, string.format('%.0f', at - FLAG_EARLIER))
   redis.call('PEXPIREAT', owner, string.format('%.0f', at - FLAG_EARLIER - OWNER_EARLIER))
 end

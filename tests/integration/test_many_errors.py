@@ -67,10 +67,10 @@ class Slow(Store):
         super().__init__(url, "")
         self.lives: list[int] = []
 
-    def settle(self, token: str, seconds: int, fates: Sequence[tuple[str, str]]) -> tuple[int, int] | None:
+    def resolve(self, token: str, seconds: int, fates: Sequence[tuple[str, str]]) -> tuple[int, int] | None:
         if len(self.lives) == 1:
             self.unlock_errors(token)
-        answer = super().settle(token, seconds, fates)
+        answer = super().resolve(token, seconds, fates)
         with self._asking("_commands") as commands:
             self.lives.append(commands.pttl(self.keys.reader))
             commands.pexpire(self.keys.reader, 1000)

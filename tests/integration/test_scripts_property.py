@@ -59,7 +59,7 @@ WEIGHTS = {
     "an_old_call_arrives": 2, "pops": 2, "finishes_what_it_popped": 2, "dies_and_is_reaped": 5,
     "one_kills_two_tasks": 6, "many_kill_two_tasks": 3, "a_living_task_cannot_be_reaped": 1,
     "a_reaped_task_learns_it_and_takes_a_new_id": 2,
-    "failed_messages_are_retried": 1, "entries_are_settled": 2,
+    "failed_messages_are_retried": 1, "entries_are_resolved": 2,
 }  # fmt: skip
 ACTIONS = [action for action, weight in WEIGHTS.items() for _ in range(weight)]
 
@@ -516,7 +516,7 @@ class Scripts(RuleBasedStateMachine):
         self.retried += len(chosen)
         self.seen("retried")
 
-    def entries_are_settled(self, number: int, size: int, coin: bool) -> None:
+    def entries_are_resolved(self, number: int, size: int, coin: bool) -> None:
         """While another program meddles with the list."""
         assert self.store.lock_errors("me", HOUR)
         entries = self.store.entries(0, size)
@@ -532,11 +532,11 @@ class Scripts(RuleBasedStateMachine):
             for i, entry in enumerate(entries)
         ]
         waiting, errors = self.messages(), self.errors()
-        assert self.changes_nothing(lambda: self.store.settle("who", HOUR, fates)) is None
+        assert self.changes_nothing(lambda: self.store.resolve("who", HOUR, fates)) is None
         dealt = [] if meddles == "puts one in front" else fates[meddles == "takes one" :]
         removed = [(entry, fate) for entry, fate in dealt if fate != STAY]
         retried = [failure_message(entry) for entry, fate in removed if fate != REMOVE]
-        assert self.store.settle("me", HOUR, fates) == (len(dealt), len(removed))
+        assert self.store.resolve("me", HOUR, fates) == (len(dealt), len(removed))
         assert self.errors() == errors[len(dealt) :] + [entry for entry, fate in dealt if fate == STAY]
         assert self.messages() == waiting + retried
         self.retried += len(retried)
