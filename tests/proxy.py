@@ -67,7 +67,7 @@ class Proxy:
         link = self._link()
         try:
             far_reader, far_writer = await asyncio.open_unix_connection(self._target, limit=BUFFER)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.close()
             return
         self._links.append((link, (writer, far_writer)))

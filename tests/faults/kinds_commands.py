@@ -7,6 +7,7 @@ from functools import partial
 import redis
 
 from tests.commands import FAULTS, Ambush
+from tests.faults import kinds_flag, kinds_processes
 from tests.faults.nemesis import Fault, Nemesis
 from tests.tasks import TaskProcess
 
@@ -45,11 +46,11 @@ def _end(nemesis: Nemesis, task: TaskProcess) -> None:
 
 
 def _handler_dies(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
-    nemesis.kill_handler(client, chance)
+    kinds_processes.kill_handler(nemesis, client, chance)
 
 
 def _flag_goes(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
-    nemesis.delete_flag(client, chance)
+    kinds_flag.delete_flag(nemesis, client, chance)
 
 
 def _connections_break(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.commands import CommandProxy
-from tests.faults import checker, history, kinds_code, kinds_commands
-from tests.faults.nemesis import KINDS as OTHER_KINDS
+from tests.faults import checker, history
+from tests.faults.kinds import KINDS
 from tests.faults.nemesis import Nemesis
 from tests.servers import ONE_NEW_SERVER
 from tests.tasks import TaskProcess, wait_until
 
-KINDS = OTHER_KINDS | kinds_commands.KINDS | kinds_code.KINDS
 CHOSEN = [kind for kind in os.environ.get("GTASK_FAULTS_KINDS", "").split(",") if kind] or list(KINDS)
 SEED = int(os.environ.get("GTASK_FAULTS_SEED", "1"))
 
