@@ -1,6 +1,5 @@
 """The command line of gtask: usage text -> Config -> what to run -> exit code."""
 
-import json
 import logging
 import os
 import signal
@@ -14,7 +13,7 @@ from typing import Any
 
 import gevent
 
-from gtask import failed, log, signals, status
+from gtask import failed, log, signals
 from gtask.config import Config, read, value_of, whole
 from gtask.exceptions import (
     EXIT_NO_GENERATOR,
@@ -152,11 +151,11 @@ def show_status(config: Config, arguments: dict[str, Any]) -> int:
     store = Store(config.redis, config.namespace)
     store.connect()
     try:
-        seen = status.look(store)
+        seen = store.snapshot()
     except Trouble as trouble:
         return lost_redis(store, trouble)
-    code = show(json.dumps(seen) + "\n" if arguments["--json"] else status.describe(seen, store.keys.flag))
-    return code or (EXIT_OK if status.generates(seen) else EXIT_NO_GENERATOR)
+    code = show(seen.as_json() + "\n" if arguments["--json"] else seen.as_text(store.keys.flag))
+    return code or (EXIT_OK if seen.generates else EXIT_NO_GENERATOR)
 
 
 COMMANDS: dict[str, Callable[[Config, dict[str, Any]], int]] = {

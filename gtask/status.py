@@ -1,112 +1,158 @@
-"""`gtask status`: one look at the fleet and the sum of its messages. Reads only."""
+"""`gtask status`: one look at the fleet and the sum of its messages, as a text, as JSON, and as a verdict. Pure."""
 
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from gtask.store import Store
 from gtask.text import printable
 
-
-def look(store: Store) -> dict[str, Any]:
-    """The status as `--json` prints it; durations in seconds."""
-    seen = store.snapshot()
-    members = {int(task_id): json.loads(record) for task_id, record in seen["members"].items()}
-    tasks = [
-        {
-            "taskId": int(task_id),
-            "host": members[int(task_id)].get("host"),
-            "pid": members[int(task_id)].get("pid"),
-            "age": round(max(0.0, seen["now"] - beaten), 3),
-            "inflight": seen["held"][int(task_id)],
-        }
-        for task_id, beaten in seen["tasks"]
-        if int(task_id) in members
-    ]
-    totals = {name: int(seen["totals"].get(name, 0)) for name in ("processed", "errors", "redelivered", "retried")}
-    return {
-        "generator": _generator(seen),
-        "failure": _failure(seen),
-        "tasks": tasks,
-        "messages": seen["messages"],
-        "inflight": sum(seen["held"].values()),
-        "errors": seen["errors"],
-        "generated": int(seen["generator"].get("generated", 0)),
-        "processed": totals["processed"],
-        "failed": totals["errors"],
-        "redelivered": totals["redelivered"],
-        "retried": totals["retried"],
-    }
+NO_KEY = -2  # instead of a time to live
+# Totals, and what a person reads behind each of them.
+SHOWN = (
+    ("messages", "wait"), ("inflight", "in flight"), ("errors", "in errors (gtask getErrors)"),
+    ("generated", "generated"), ("processed", "processed (at-least-once)"), ("failed", "of these failed"),
+    ("redelivered", "redelivered after a task's death"), ("retried", "retried"),
+)  # fmt: skip
 
 
-def _generator(seen: dict[str, Any]) -> dict[str, Any] | None:
-    flag = seen["flag_ms"]
-    if flag == -2:  # Redis's answer for a key that is not there
-        return None
-    owner = seen["owner"]
-    return {"taskId": None if owner is None else int(owner), "ttl": None if flag < 0 else flag / 1000}
+@dataclass(frozen=True)
+class Generator:
+    """Who holds the flag: a task, or another program (None), and for how many seconds (None: for ever)."""
+
+    task_id: int | None
+    ttl: float | None
 
 
-def _failure(seen: dict[str, Any]) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Failure:
     """Why generating has failed since the last message that was pushed: `failures` terms in a row, the last one with
-    `error`, and generating is tried again in `retryIn` seconds (0: it may be any moment)."""
-    kept = seen["generator"]
+    `error`, and generating is tried again in `retry_in` seconds (0: it may be any moment)."""
+
+    error: str
+    failures: int
+    retry_in: float
+
+
+@dataclass(frozen=True)
+class Member:
+    """A task: seconds since its last heartbeat, and how many messages it holds."""
+
+    task_id: int
+    host: str | None
+    pid: int | None
+    age: float
+    inflight: int
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of one moment. `failed`: of the processed ones; `errors`: what lies in the list of that name."""
+
+    generator: Generator | None
+    failure: Failure | None
+    tasks: list[Member]
+    messages: int
+    inflight: int
+    errors: int
+    generated: int
+    processed: int
+    failed: int
+    redelivered: int
+    retried: int
+
+    @property
+    def generates(self) -> bool:
+        """Whether somebody holds the flag and can be replaced. A flag that never expires says neither."""
+        return self.generator is not None and self.generator.ttl is not None
+
+    @property
+    def unaccounted(self) -> int:
+        """waiting + in flight + processed - retried - generated: 0, or what other programs pushed, less what
+        at-most-once tasks and other programs took (Redis learns of neither)."""
+        return self.messages + self.inflight + self.processed - self.retried - self.generated
+
+    def as_json(self) -> str:
+        """For programs: the fields under the names that they have here, but in camel case; durations in seconds."""
+        return json.dumps(asdict(self, dict_factory=lambda pairs: {_camel_case(name): value for name, value in pairs}))
+
+    def as_text(self, flag: str) -> str:
+        """For a person. `flag`: the key's name."""
+        lines = [self._about_generator(flag)]
+        if self.failure:
+            times = f"{self.failure.failures} times in a row" if self.failure.failures > 1 else "once"
+            again = f"tried again in {self.failure.retry_in:.1f} s" if self.failure.retry_in else "tried again now"
+            lines.append(f"failed     {times}, {again}: {printable(self.failure.error)}")
+        lines += ["", f"{'task':>8}  {'pid':>8}  {'last beat':>9}  {'in flight':>9}  host"]
+        lines += [
+            f"{task.task_id:>8}  {task.pid or '':>8}  {task.age:>7.1f} s  {task.inflight:>9}  {task.host or ''}"
+            for task in self.tasks
+        ]
+        lines += ["", *(f"{getattr(self, name):>12,}  {what}" for name, what in SHOWN), "", self._about_sum()]
+        return "\n".join(lines) + "\n"
+
+    def _about_generator(self, flag: str) -> str:
+        if self.generator is None:
+            return "generator  none: nobody holds the flag"
+        who = "another program" if self.generator.task_id is None else f"task {self.generator.task_id}"
+        if self.generator.ttl is not None:
+            return f"generator  {who}, its flag lives {self.generator.ttl:.1f} s more"
+        return f"generator  {who}, perhaps: its flag never expires. If nobody generates: redis-cli DEL {flag}"
+
+    def _about_sum(self) -> str:
+        rest = self.unaccounted
+        if rest == 0:
+            return "the sum holds: generated + retried = waiting + in flight + processed"
+        pushed, taken = "what other programs pushed", "what at-most-once tasks and other programs took"
+        sign, more, less = ("+", pushed, taken) if rest > 0 else ("-", taken, pushed)
+        return f"generated + retried {sign} {abs(rest):,} = waiting + in flight + processed: {more}, less {less}"
+
+
+def status_of(answer: Sequence[Any]) -> Status:
+    """The answer of status.lua, which describes it."""
+    ids, seconds, micros, owner, flag_ms, term, beats, members, totals, messages, errors, held = answer
+    now = int(seconds) + int(micros) / 1e6
+    kept, counts = _paired(term), _paired(totals)
+    inflight = dict(zip(ids, held, strict=True))
+    records = {task_id: json.loads(record) for task_id, record in _paired(members).items()}
+    holder = Generator(None if owner is None else int(owner), None if flag_ms < 0 else flag_ms / 1000)
+    return Status(
+        generator=None if flag_ms == NO_KEY else holder,
+        failure=_failure(kept, now),
+        tasks=[
+            Member(
+                int(task_id),
+                records[task_id].get("host"),
+                records[task_id].get("pid"),
+                round(max(0.0, now - float(beat)), 3),
+                inflight[task_id],
+            )
+            for task_id, beat in _paired(beats).items()
+            if task_id in records
+        ],
+        messages=messages,
+        inflight=sum(held),
+        errors=errors,
+        generated=int(kept.get("generated", 0)),
+        processed=int(counts.get("processed", 0)),
+        failed=int(counts.get("errors", 0)),
+        redelivered=int(counts.get("redelivered", 0)),
+        retried=int(counts.get("retried", 0)),
+    )
+
+
+def _failure(kept: dict[str, str], now: float) -> Failure | None:
     if "error" not in kept:
         return None
-    retry_in = float(kept.get("retry_at", 0)) / 1000 - seen["now"]
-    return {"error": kept["error"], "failures": int(kept.get("failures", 1)), "retryIn": round(max(0.0, retry_in), 3)}
+    retry_in = float(kept.get("retry_at", 0)) / 1000 - now
+    return Failure(kept["error"], int(kept.get("failures", 1)), round(max(0.0, retry_in), 3))
 
 
-def unaccounted(status: dict[str, Any]) -> int:
-    """waiting + in flight + processed - retried - generated: 0, or what other programs pushed, less what
-    at-most-once tasks and other programs took (Redis learns of neither)."""
-    return int(status["messages"] + status["inflight"] + status["processed"] - status["retried"] - status["generated"])
+def _paired(flat: Sequence[str]) -> dict[str, str]:
+    """The answer to HGETALL within a script."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def generates(status: dict[str, Any]) -> bool:
-    """Whether somebody holds the flag and can be replaced. A flag that never expires says neither."""
-    return status["generator"] is not None and status["generator"]["ttl"] is not None
-
-
-def describe(status: dict[str, Any], flag: str) -> str:
-    """The status for a person. `flag`: the key's name."""
-    generator = status["generator"]
-    if generator is None:
-        first = "generator  none: nobody holds the flag"
-    else:
-        who = "another program" if generator["taskId"] is None else f"task {generator['taskId']}"
-        first = (
-            f"generator  {who}, its flag lives {generator['ttl']:.1f} s more"
-            if generates(status)
-            else f"generator  {who}, perhaps: its flag never expires. If nobody generates: redis-cli DEL {flag}"
-        )
-    failure = status["failure"]
-    problem = []
-    if failure is not None:
-        times = f"{failure['failures']} times in a row" if failure["failures"] > 1 else "once"
-        again = f"tried again in {failure['retryIn']:.1f} s" if failure["retryIn"] else "tried again now"
-        problem = [f"failed     {times}, {again}: {printable(failure['error'])}"]
-    lines = [first, *problem, "", f"{'task':>8}  {'pid':>8}  {'last beat':>9}  {'in flight':>9}  host"]
-    lines += [
-        f"{t['taskId']:>8}  {t['pid'] or '':>8}  {t['age']:>7.1f} s  {t['inflight']:>9}  {t['host'] or ''}"
-        for t in status["tasks"]
-    ]
-    lines += [""] + [
-        f"{status[key]:>12,}  {what}"
-        for key, what in (
-            ("messages", "wait"), ("inflight", "in flight"), ("errors", "in errors (gtask getErrors)"),
-            ("generated", "generated"), ("processed", "processed (at-least-once)"), ("failed", "of these failed"),
-            ("redelivered", "redelivered after a task's death"), ("retried", "retried"),
-        )
-    ]  # fmt: skip
-    rest = unaccounted(status)
-    verdict = (
-        "the sum holds: generated + retried = waiting + in flight + processed"
-        if rest == 0
-        else f"generated + retried {'+' if rest > 0 else '-'} {abs(rest):,} = waiting + in flight + processed: "
-        + (
-            "what other programs pushed, less what at-most-once tasks and other programs took"
-            if rest > 0
-            else "what at-most-once tasks and other programs took, less what other programs pushed"
-        )
-    )
-    return "\n".join([*lines, "", verdict]) + "\n"
+def _camel_case(name: str) -> str:
+    return re.sub("_([a-z])", lambda found: found[1].upper(), name)

@@ -20,6 +20,7 @@ from redis.exceptions import MovedError, NoPermissionError, RedisError, Response
 from gtask.causes import explained
 from gtask.connections import Connections, Script
 from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Rejected, Trouble, Unreachable
+from gtask.status import Status, status_of
 from gtask.text import to_bytes
 
 OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
@@ -430,28 +431,16 @@ class Store(Connections):
 
     # -- looking
 
-    def snapshot(self) -> dict[str, Any]:
-        """What `gtask status` shows, all of one moment (status.lua); times in seconds."""
+    def snapshot(self) -> Status:
+        """What `gtask status` shows, all of one moment."""
         k = self.keys
         keys = (k.flag, k.owner, k.generator, k.tasks, k.members, k.reaped, k.totals, k.messages, k.apart, k.errors)
         ids: list[str] = []
         while True:
             answer = self._run(_STATUS, (*keys, *map(k.inflight, ids), *map(k.long, ids)), *ids)
             if len(answer) > 1:
-                break
+                return status_of(answer)
             [ids] = answer
-        _, seconds, micros, owner, flag_ms, generator, beats, members, totals, messages, errors, held = answer
-        return {
-            "now": int(seconds) + int(micros) / 1e6, "owner": owner, "flag_ms": flag_ms,
-            "generator": _paired(generator), "members": _paired(members), "totals": _paired(totals),
-            "tasks": [(task_id, float(beat)) for task_id, beat in _paired(beats).items()],
-            "held": dict(zip(map(int, ids), held, strict=True)), "messages": messages, "errors": errors,
-        }  # fmt: skip
-
-
-def _paired(flat: Sequence[str]) -> dict[str, str]:
-    """The answer to HGETALL within a script."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _script(name: str) -> Script:
