@@ -149,7 +149,7 @@ def main(binary: str | None, folder: Path | None, quick: bool) -> None:
     report.table(
         "failover", "From the signal to the next item of another process, ms",
         ["", "times", "median", "largest", "beyond the remaining life: median", "largest"], rows,
-        "An item is due each 10 ms (gtask: 1 ms, RedBeat: 100 ms). gtask keeps the interval over a change of generators.",
+        "An item is due each 10 ms (gtask: 1 ms, RedBeat: 100 ms). gtask keeps the interval over a takeover.",
     )  # fmt: skip
     report.data = {name: {how: [[g.total, g.beyond] for g in gaps] for how, gaps in ends.items()}
                    for name, ends in results.items()}  # fmt: skip
