@@ -79,10 +79,10 @@ class Generator:
         grace: float,
         expired: Event,
     ) -> None:
-        """`name`: generate's, for errors. `interval`: seconds between messages. `max_backlog`: draw nothing while so many
-        wait, 0 = never. `patience`: for how many seconds pushes may fail while heartbeats succeed, and `beats_since`:
-        since when they do (monotonic). `grace`: seconds that generate may take to end. `expired`: when set, give up on
-        Redis."""
+        """`name`: generate's, for errors. `interval`: seconds between messages. `max_backlog`: nothing is drawn while
+        so many messages wait, 0: no bound. `patience`: for how many seconds pushes may fail while heartbeats succeed,
+        and `beats_since`: since when they do (monotonic). `grace`: seconds that generate may take to end. `expired`:
+        when set, give up on Redis."""
         self._generate = generate
         self._name = name
         self._term = term

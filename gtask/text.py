@@ -14,7 +14,11 @@ _FIELDS = {"message", "error", "taskId", "at"}
 
 
 def to_bytes(text: str) -> bytes:
-    """The bytes that the text stands for. Raises UnicodeEncodeError for a lone surrogate that stands for no byte."""
+    """The bytes that the text stands for. Raises UnicodeEncodeError for a lone surrogate that stands for no byte.
+
+    Whatever may hold users' text goes to redis-py as bytes. A str would be encoded by hiredis, which knows nothing of
+    surrogate escapes and raises an error, whatever redis-py's own settings say.
+    """
     return text.encode("utf-8", NO_UTF8)
 
 

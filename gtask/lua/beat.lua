@@ -1,22 +1,31 @@
 -- needs: constants fence
--- Promise: marks a task alive; renews the flag for the generator in its term; else, if it wants the flag,
--- takes it when it is free. At most one task is told that it generates, and each time with a higher term.
--- A repeat after a lost reply is safe: an owner that does not know its term gets a new one. Nobody is called dead
--- for the time that Redis, or the whole machine, stood still, nor within the 3 heartbeats after it; the first to come
--- then may be a task that joins. A clock that steps back delays no death: whoever was heard of in the future was heard
--- of now, and a flag of ours lives no longer than its owner gave it. Members of whom `tasks` has lost the trace were heard
--- of now, too, so that what a dead one holds comes back. After a term that failed nobody gets the flag before `retry_at`
--- (release.lua), and the remaining time is that of this pause.
+-- Promise: one heartbeat. It marks the task as alive, and renews the flag if the task owns it in its term. Otherwise it
+-- takes the flag for a task that wants it, as soon as the flag is free. At most one task is told that it generates, and
+-- each election begins a higher term than all before it.
+-- May be repeated: a task that was elected but lost the reply does not know its term, so it is elected once more.
+--
+-- A task of which Redis has not heard for 5 of its heartbeats is dead. There are three exceptions:
+-- - Redis itself, or the whole machine, may have stood still. Then all tasks seem silent, so nobody is called dead
+--   within the 3 heartbeats after it. The first one to beat afterwards may be a new task, so joining counts as a beat.
+-- - The clock may have stepped back. Then the last beats lie in the future, and would hide a death until the clock is
+--   there. So such a beat counts as one of this moment, and a flag that lives longer than its owner gave it is cut.
+-- - `tasks` may have been deleted. Then a member that is missing there counts as heard of now. Otherwise nobody would
+--   ever take back what a dead one holds.
+--
+-- After a term that failed nobody gets the flag before `retry_at` (release.lua). The remaining time in the answer is that
+-- of this pause.
+--
+-- The hash `generator` remembers which function generates, because the demo and somebody's own functions must not share
+-- keys: each would handle the other's messages. Keys without that mark come from another program or an older version
+-- and are anybody's. A member without it, of an older version while a fleet is being renewed, may go on.
 -- KEYS flag owner generator tasks members resumed reaped
--- ARGV id member term(0: handler) flag_seconds heartbeat want(0|1) join(0|1)
--- -> {role, term, remaining ms until the flag can be taken, {ids for the reaper}}; role 0 handler, 1 renewed, 2 elected;
---    who is elected is told also: generated, generate before, ms since the last push, and where to go on: {last}, or 0
---    when that is so large that position.lua has to be asked for it, because the flag must be renewed while it travels;
---    {-1}: this task is not a member (it was reaped, or Redis is a new one), or its number is another's;
---    {-2, generate}: it may neither join nor generate, for these keys belong to that other `generate`
--- The hash `generator` remembers which function generates. The demo and somebody's own functions never share keys: each
--- would handle the other's messages. Keys without that mark (another program's, an older version's) are anybody's, and a
--- member without it (of an older version, while a fleet is being renewed) may go on.
+-- ARGV id member term(0: a handler) flag_seconds heartbeat want(0|1) join(0|1)
+-- -> {role, term, ms until the flag can be taken, {ids for the reaper}}, role 0: handler, 1: renewed, 2: elected.
+--    Who is elected learns four things more: how many messages were generated, the `generate` of the term before, the
+--    ms since the last push, and where to go on. That is {last}, or 0 where `last` is so large that position.lua has to
+--    be asked for it, because the flag must be renewed while it travels.
+--    {-1}: the task is no member, because it was reaped or Redis was emptied, or its number belongs to another task.
+--    {-2, generate}: it may neither join nor generate, because these keys belong to that other function.
 local flag, owner, generator, tasks, members, resumed, reaped = unpack(KEYS)
 local id, member, term, seconds, heartbeat, want, join = unpack(ARGV)
 want = want == '1'
@@ -31,7 +40,7 @@ if not known then redis.call('HSET', members, id, member) end
 local time = redis.call('TIME')
 local now, stamp = time[1] + time[2] / 1000000, string.format('%d.%06d', time[1], time[2])
 local still = redis.call('ZCOUNT', tasks, now - STILL_AFTER * heartbeat, now) == 0
--- A full Redis (maxmemory) refuses a script whose first write may take memory; this one takes next to none.
+-- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
 redis.call('ZREM', tasks, id)
 if still and redis.call('EXISTS', tasks) == 1 then
   local life = string.format('%d', math.floor(1000 * STILL_AFTER * heartbeat))
@@ -45,7 +54,7 @@ if redis.call('ZCARD', tasks) < redis.call('HLEN', members) then
   for _, other in ipairs(redis.call('HKEYS', members)) do redis.call('ZADD', tasks, 'NX', stamp, other) end
 end
 
--- A pause of more than a minute is none of ours: the clock of Redis has been set back.
+-- We never ask for a pause of more than a minute. One that is longer shows that the clock of Redis was set back.
 local pause = tonumber(redis.call('HGET', generator, 'retry_at') or 0) - now * 1000
 if pause > 0 and pause <= 1000 * LONGEST_PAUSE then want = false else pause = -2 end
 
@@ -84,7 +93,7 @@ if not grace then
   local dead = redis.call('ZRANGEBYSCORE', tasks, '-inf', now - DEAD_AFTER * heartbeat, 'LIMIT', 0, 64)
   for i = 1, #dead do look[#look + 1] = dead[i] end
 elseif redis.call('PTTL', resumed) > grace then
-  redis.call('PEXPIRE', resumed, grace) -- the clock stepped back
+  redis.call('PEXPIRE', resumed, grace) -- the clock stepped back, so the key would live for too long
 end
 local answer = {role, tonumber(term), math.max(redis.call('PTTL', flag), math.ceil(pause)), look}
 if role == 2 then

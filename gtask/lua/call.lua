@@ -1,8 +1,14 @@
--- What Redis remembers of a task's last numbered call, and what the task holds.
--- `claims` has it as "seq count state held long bytes": the call's number; how many messages it handed out; the state
--- that it answered (claim.lua); how many of the first elements of the in-flight list have been handed out (those behind
--- them were put there by BLMOVE); how many more messages the hash `long` has; how large a reply was asked for.
--- Of a task that is dead, or has left, it has "died second": when that was, on the clock of Redis.
+-- What Redis remembers of a task's last numbered call, and what the task holds. Only this file knows the format.
+-- The numbers of a task's calls follow one another, and none may be skipped: a gap is how a Redis that has gone back in
+-- time, by a restart or a failover, gives itself away.
+-- The record in `claims` is "seq count state held long bytes":
+--   seq    the number of the call
+--   count  how many messages it handed out
+--   state  what it said of suspects (claim.lua)
+--   held   how many elements at the head of the in-flight list have been handed out; BLMOVE has put the others there
+--   long   how many more messages the task holds in the hash `long` (below)
+--   bytes  how large a reply was asked for
+-- Once a task is dead, or has left, the record is "died second", in seconds on the clock of Redis.
 local function last_call(claims, id)
   local record = redis.call('HGET', claims, id) or ''
   local died = tonumber(string.match(record, '^died (%d+)$'))
@@ -17,9 +23,12 @@ local function store_death(claims, id, second)
   redis.call('HSET', claims, id, string.format('died %d', math.floor(second)))
 end
 
--- How the call `seq` of a task stands to the last one of which Redis knows, and that one: 'next', 'repeat', 'late' (there
--- was a later one), 'gap' (this Redis has gone back in time and lacks calls, so it does not know what the task holds), or
--- 'stranger' (not this task's id, or not any more).
+-- Compares the call `seq` of a task with the last one of which Redis knows, and answers with both:
+--   'next'      it follows that one, or it is the first
+--   'repeat'    it is that one, whose reply was lost
+--   'late'      it is an older one, which has been on its way for long
+--   'gap'       calls are missing between the two, so this Redis does not know what the task holds
+--   'stranger'  the id is not, or not any more, this task's
 local function enter(members, claims, id, member, seq)
   if redis.call('HGET', members, id) ~= member then return 'stranger' end
   local last = last_call(claims, id)
@@ -28,9 +37,9 @@ local function enter(members, claims, id, member, seq)
   return last.known and last.seq < seq - 1 and 'gap' or 'next', last
 end
 
--- LREM searches a list from its head, so an acknowledgement would cost more the more long-running messages stand
--- before what it looks for. They are moved into the hash `long`: message -> the places that it had ("17 23" where there
--- are two equal ones), each place a number that grows in the order of the list.
+-- LREM searches a list from its head. So the more long-running messages stand at the head, the more each
+-- acknowledgement would cost. They are moved into the hash `long`, which maps a message to the place that it had in the
+-- order. Equal messages share one entry with several places ("17 23").
 local function put_away(inflight, long, count, seq)
   for i = 1, count do
     local message = redis.call('LPOP', inflight)
@@ -45,7 +54,7 @@ local function take_out(long, message)
   if rest then redis.call('HSET', long, message, rest) else redis.call('HDEL', long, message) end
   return true
 end
--- All of them return to the head of the in-flight list, in their old order.
+-- Moves all of them back to the head of the in-flight list, in their old order.
 local function put_back(inflight, long)
   local places, all = {}, redis.call('HGETALL', long)
   for i = 1, #all, 2 do

@@ -1,18 +1,21 @@
 -- needs: constants call
--- Promise: acknowledges exactly the finished messages (their failures go to `errors`, totals are kept) and
--- moves the next ones to this task's in-flight list, in one step. May be repeated: the same call again gives the same
--- answer and changes nothing, one with fewer `bytes` puts back what does not fit into them, an older one gives nothing.
--- A task that was reaped is refused, and so is one that has made calls of which this Redis does not know (it went back in
--- time).
--- A suspect (a message that was in the hands of two dead tasks, see reap.lua) is given only to a task with empty hands:
--- alone, or with a few others while there are many. It holds up nobody: who meets it puts it aside, into the list
--- `apart`, and goes on to the next one. Who has nothing else to do takes from there, and so does a busy task in its turn.
+-- Promise: in one step it acknowledges exactly the finished messages (failure records go to `errors`, totals are kept)
+-- and moves the next messages into this task's in-flight list.
+-- May be repeated: the same call gives the same answer and changes nothing. If it asks for fewer `bytes` than before,
+-- what does not fit any more goes back to the queue. An older call gives nothing. A task that was reaped is refused,
+-- and so is one whose calls this Redis does not know, because Redis has gone back in time.
+-- A suspect is a message that was in the hands of two dead tasks (reap.lua). Only a task with empty hands gets it,
+-- alone or with a few other suspects while there are many. It holds up nobody: whoever meets one in the queue moves it
+-- to the list `apart` and goes on to the next message. A task that has nothing else to do takes suspects from there,
+-- and a busy task does so when its turn has come.
 -- KEYS messages inflight members claims errors totals suspects apart long
--- ARGV id member seq want bytes turn(1: it wants suspects, and nothing else) away(1: what stays takes long, see call.lua)
---      what(all: all that was handed out is finished; near: all that is not in `long`, but these...; some: these...)
---      n_failed failed... n_these these... finished...(of `long`, after `near`)
--- -> {state, message...}, or nil: refused. State 0; 1: suspects wait apart; 2: they wait until its hands are empty;
---    3: it has suspects in its hands. In 2 and 3 it gets nothing until it has finished what it has.
+-- ARGV id member seq want bytes turn(1: it wants suspects, and nothing else) away(1: what is not finished takes long,
+--      so it moves into `long`) what n_failed failed... n_these these... finished...
+--      `what` says which messages are finished. all: all that were handed out. near: of those in the list all but
+--      these, and of those in `long` the ones after them. some: only the ones after `these`, of which there are none.
+-- -> {state, message...}, or nil when it is refused. States: 0; 1: suspects wait apart; 2: suspects wait until the
+--    hands of this task are empty; 3: this task has suspects in its hands. In 2 and 3 it gets nothing until it has
+--    finished all.
 local messages, inflight, members, claims, errors, totals, suspects, apart, long = unpack(KEYS)
 local id, seq, want, bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local turn, away, what, failed = ARGV[6] == '1', ARGV[7] == '1', ARGV[8], tonumber(ARGV[9])
@@ -48,9 +51,10 @@ local function clear(message)
   if suspected then redis.call('HDEL', suspects, redis.sha1hex(message)) end
 end
 
--- Acknowledge. Where another program keeps something else in `errors`, this ends here, before anything is forgotten.
+-- Acknowledge. Another program may keep something in `errors` that is no list. Then LLEN fails, before anything is
+-- changed.
 if failed > 0 then redis.call('LLEN', errors) end
--- A full Redis (maxmemory) refuses a script whose first write may take memory; this one makes room.
+-- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
 redis.call('HDEL', claims, id)
 local finished = 0
 if suspected then
@@ -97,7 +101,7 @@ if away then
   held, far = 0, far + held
 end
 
--- Claim. What BLMOVE brought goes back first: whether this task may have it is decided below.
+-- Claim. What BLMOVE brought goes back to the queue first, because what this task may have is decided below.
 for i = held + 1, redis.call('LLEN', inflight) do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
 local answer, state, free = {0}, 0, held + far == 0
 local function hand_out(message)
@@ -138,7 +142,7 @@ else
     local chunk = redis.call('LPOP', messages, math.min(want, 16))
     if not chunk then break end
     redis.call('RPUSH', inflight, unpack(chunk))
-    -- Nearly all messages come this way: a call of hand_out for each, and #answer, are what would take the most time.
+    -- Nearly all messages come this way. Calling hand_out for each would take more time than all the rest.
     local left, n = bytes, #answer
     for i = 1, #chunk do
       local message = chunk[i]

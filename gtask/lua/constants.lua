@@ -1,8 +1,8 @@
--- Numbers on which several scripts have to agree. T is the heartbeat of the task in question.
-local DEAD_AFTER = 5 -- T: a task that was not heard of for so long is dead
-local STILL_AFTER = 3 -- T: nobody was heard of for so long, so Redis or the machine stood still; nobody is dead for as long
-local OWNER_EARLIER = 5 -- milliseconds by which the owner's life ends before the flag's
-local FLAG_EARLIER = 1 -- milliseconds by which the flag's life ends before the time that its SET gave it
-local LONGEST_PAUSE = 60 -- seconds for which the fleet waits after terms that failed
-local SUSPECTS_TOGETHER = 10 -- suspects that are tried together
-local LATEST_BLMOVE = 3600 -- seconds after a task's death in which a BLMOVE of it may still be served
+-- Numbers on which several scripts have to agree. Where the unit is heartbeats, those of the task in question count.
+local DEAD_AFTER = 5 -- heartbeats: a task of which Redis has not heard for so long is dead
+local STILL_AFTER = 3 -- heartbeats: when no task was heard of for so long, it was Redis that stood still (beat.lua)
+local OWNER_EARLIER = 5 -- milliseconds: the owner's life ends so long before the flag's (fence.lua)
+local FLAG_EARLIER = 1 -- milliseconds: the flag's life ends so long before the time that its SET gave it
+local LONGEST_PAUSE = 60 -- seconds: nobody is elected for longer after a term that failed (release.lua)
+local SUSPECTS_TOGETHER = 10 -- as many suspects are tried at once while there are many (reap.lua)
+local LATEST_BLMOVE = 3600 -- seconds: a BLMOVE is not served later than this after its task's death

@@ -1,11 +1,13 @@
 -- needs: call
--- Promise: messages that were taken but not started return to the head of `messages` in their old order, once;
--- a task that leaves takes its membership with it, and whatever it still holds (at-least-once) goes back too.
--- A BLMOVE of a task that leaves may be served later: where it says so, its list is watched like a dead one's (reap.lua).
--- May be repeated; but after a `leave` the answer is that of a stranger.
+-- Promise: messages that were taken but not started return to the head of `messages`, in their old order and once. When
+-- the task leaves, its membership ends in the same step, and what it still holds (at-least-once) goes back too.
+-- May be repeated: the same call again changes nothing. After the task has left it is answered as a stranger's.
+-- A BLMOVE of a task that leaves may be served after its end, and bring a message that nobody would look for. Where the
+-- task says so (astray), its list is looked at again and again, like that of a dead task (reap.lua).
+-- A task that leaves may skip numbers: all that is in its list goes back, whatever Redis knows of it.
 -- KEYS messages inflight tasks members claims reaped long
--- ARGV id member seq leave(0|1) astray(0|1) count(unstarted at the tail of the list) message...(at-most-once)
--- -> 1, or nil: not a member (reaped, or has left already), or this Redis does not know of its last calls
+-- ARGV id member seq leave(0|1) astray(0|1) count(not started, at the tail of the list) message...(at-most-once)
+-- -> 1, or nil: not a member (it was reaped, or has left), or this Redis does not know of its last calls
 local messages, inflight, tasks, members, claims, reaped, long = unpack(KEYS)
 local id, seq, leave, count = ARGV[1], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[6])
 local call, last = enter(members, claims, id, ARGV[2], seq)
@@ -13,7 +15,7 @@ if call == 'stranger' or (call == 'gap' and not leave) then return false end
 if call == 'repeat' or call == 'late' then return 1 end
 local held, far = last.held, last.long
 if count > held + far then return false end
--- A full Redis (maxmemory) refuses a script whose first write may take memory; what follows takes none.
+-- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
 redis.call('HDEL', claims, id)
 for i = #ARGV, 7, -1 do redis.call('LPUSH', messages, ARGV[i]) end
 if leave or count > held then

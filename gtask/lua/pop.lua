@@ -1,9 +1,10 @@
--- Promise: takes up to `want` messages, and stops after about `bytes` of them, so that a list of huge
--- messages does not come in one reply; where no more wait, those that at-least-once tasks have put aside (claim.lua).
--- May not be repeated as a call whose answer was lost: what this returns is out of Redis (at-most-once), so a second call
--- takes other messages, and those of the lost reply are gone. Its caller asks for less then.
+-- Promise: takes up to `want` messages out of Redis (at-most-once delivery), but no more after about `bytes` of them,
+-- so that a list of huge messages does not come in one reply. When the queue is empty it takes what at-least-once tasks
+-- have put apart (claim.lua).
+-- It cannot be repeated. When the reply is lost its messages are lost, as this way of delivery permits, and a second
+-- call takes others. Its caller does call again, as a new request and for less: perhaps the reply was too large.
 -- KEYS messages apart ; ARGV want bytes -> {message...}
-local want, bytes, got, n = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, 0 -- n: #got, which Lua would search for
+local want, bytes, got, n = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, 0 -- n is #got, for which Lua would have to search
 for _, list in ipairs(KEYS) do
   local step = 1
   while want > 0 and bytes > 0 do

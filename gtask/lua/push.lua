@@ -1,11 +1,12 @@
 -- needs: constants fence
--- Promise: messages are pushed only by the owner of the flag in its term, each once and in order. A repeat
--- after a lost reply changes nothing; count and `last` move in the same step as the messages, and so does the time of
--- the last push. The first push of a term shows that it works, and ends what release.lua keeps about those that failed.
--- Ids and terms of a Redis that was emptied begin anew, so the member says who asks.
+-- Promise: only the owner of the flag pushes in its term, each message once and in order. The count of messages, the
+-- position `last` and the time of the last push change in the same step.
+-- May be repeated: a push that has arrived already is recognised by the count, and changes nothing.
+-- The first push of a term shows that generating works, so it deletes what release.lua keeps about terms that failed.
+-- Ids and terms begin anew when Redis is emptied, so two tasks may have the same ones; the member says who asks.
 -- KEYS flag owner generator messages members
--- ARGV id member term generated(before this push) first(1: of this term) message...
--- -> length of messages, or -1: deposed
+-- ARGV id member term generated(before this push) first(1: the first one of this term) message...
+-- -> length of `messages`, or -1: deposed
 local flag, owner, generator, messages, members = unpack(KEYS)
 local id, term, before = ARGV[1], ARGV[3], tonumber(ARGV[4])
 local count = #ARGV - 5

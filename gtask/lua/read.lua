@@ -1,5 +1,6 @@
--- Promise: the entries of a list from `start` on, up to `count` of them, and no more after about `bytes`, so that huge
+-- Promise: the entries of a list from `start` on, up to `count` of them, but no more after about `bytes`, so that huge
 -- entries do not come in one reply.
+-- May be repeated: it only reads.
 -- KEYS errors ; ARGV start count bytes -> {entry...}
 local at, count, bytes, got = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), {}
 local last, step = at + count - 1, 1

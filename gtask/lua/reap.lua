@@ -1,17 +1,25 @@
 -- needs: constants call
--- Promise: what a dead task (silent for 5 of its heartbeats) held goes back to the head of `messages` in its
--- old order, exactly once, however many try. May be repeated.
--- A death says little about the messages that the task held, for nearly all tasks die of something else. So those of a
--- first death (stage 1) are given out like any others. One that was in the hands of a second dead task becomes a suspect:
--- claim.lua tries a few of them together (stage 2), and each alone when that few have killed a task, or when no more are
--- left (stage 3). Only a death with nothing else in the task's hands is its own; after `limit` of these it goes to
--- `errors`. So no neighbour is ever blamed. What was on the list but not handed out is under no suspicion at all.
--- A BLMOVE of the task that was on its way brings its message back too, however late (up to an hour): the id moves from
--- `tasks` to `reaped`, its score there is the time of the next look, and each is twice as late as the one before.
+-- Promise: what a dead task held (it was silent for 5 of its heartbeats) goes back to the head of `messages`, in its
+-- old order and exactly once, however many tasks reap it.
+-- May be repeated: a second call finds nothing, which is answered as 0 moved. That is no error: another task was
+-- quicker, or the task held nothing.
+--
+-- A death says little about the messages that the task held, because nearly all tasks die of something else. So the
+-- messages of a first death (stage 1) are handed out like all others. A message that was in the hands of a second dead
+-- task is a suspect. First a few suspects are tried together (stage 2). When those few kill a task, or no more are
+-- left, each is tried alone (stage 3). Only a death with nothing else in the task's hands counts against the message
+-- itself; after `limit` of these it goes to `errors`. So no neighbour is ever blamed. A message that was on the list
+-- but not yet handed out is under no suspicion at all.
+--
+-- A BLMOVE of the dead task may still be on its way and be served up to an hour later. So the id moves from `tasks` to
+-- `reaped`, where its score is the time of the next look at its list. Each look is twice as long after the death as the
+-- one before.
 -- KEYS messages inflight tasks members claims errors totals suspects reaped long
--- ARGV id limit hash record (the failure record of the message with this SHA-1, which the caller was asked for; an empty
---      record: the message as it is)
--- -> {moved, poisoned}, {-1, 0}: alive, {-2, bytes, hash}: the first of its list, of this size, needs a record
+-- ARGV id limit hash record
+--      `record` is the failure record of the message with this SHA-1, after an answer that asked for it. An empty one
+--      stores the message as it is.
+-- -> {moved, poisoned}; {-1, 0}: the task lives; {-2, bytes, hash}: it holds one message, of this size, which goes to
+--    `errors` as soon as the call comes again with its record
 local messages, inflight, tasks, members, claims, errors, totals, suspects, reaped, long = unpack(KEYS)
 local id, limit, prepared, record = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local member = redis.call('HGET', members, id)
@@ -23,7 +31,7 @@ if member and (not beat or now - beat < DEAD_AFTER * settings.heartbeat) then re
 
 local last = last_call(claims, id)
 if last.long > 0 then
-  -- A full Redis (maxmemory) refuses a script whose first write may take memory; here and below it is one that does not.
+  -- A full Redis (maxmemory) refuses a script whose first write may take memory. Here, and below, it frees some.
   redis.call('HDEL', claims, id)
   last.held = last.held + put_back(inflight, long)
   store_call(claims, id, last.seq, 0, last.state, last.held, 0, 0)
@@ -31,7 +39,7 @@ end
 local length = redis.call('LLEN', inflight)
 local held = math.min(length, last.held)
 
--- What is known of each held message: its stage and the deaths of its own.
+-- What is known of each message that was handed out: its stage, and how many deaths count against it alone.
 local known, suspected = {}, 0
 for i = 1, held do
   local hash = redis.sha1hex(redis.call('LINDEX', inflight, i - 1))

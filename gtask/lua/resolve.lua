@@ -1,16 +1,17 @@
--- Promise: deals with the first entries of `errors`, in their order, only while this reader has the right to, and only
--- with those that it names: each is removed, or its message goes to the tail of `messages` in the same step, or it goes
--- to the tail of `errors`, so that the next one is at the head. So nothing is looked for in the depth of a long list, and
--- no entry is ever lost. One that another program has taken meanwhile is passed over.
--- Not to be repeated: where entries are equal, it would deal with the next ones.
+-- Promise: deals with the first entries of `errors`, in their order. Each of those that it names is removed, or its
+-- message goes to the tail of `messages` in the same step, or the entry goes to the tail of `errors` so that the next
+-- one comes to the head. So nothing has to be searched in a long list, and no entry is ever lost. An entry that another
+-- program has taken meanwhile is passed over. All this happens only while this reader has the right to (lock.lua),
+-- which it renews.
+-- It cannot be repeated: where entries are equal, a second call would deal with the next ones.
 -- KEYS errors reader messages totals
 -- ARGV token seconds(that the right lives on), and for each entry its SHA-1 and what becomes of it: `-` removed,
 --      `+` stays, `=` retried as it is, `>message` retried as this message
--- -> {entries dealt with, of these not in `errors` any more}, or nil: the right is another one's
+-- -> {entries dealt with, how many of these are not in `errors` any more}, or nil: another reader has the right
 local errors, reader, messages, totals = unpack(KEYS)
 local owner = redis.call('GET', reader)
 if owner and owner ~= ARGV[1] then return false end
--- A full Redis (maxmemory) refuses a script whose first write may take memory; this one frees some.
+-- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
 redis.call('DEL', reader)
 redis.call('SET', reader, ARGV[1], 'EX', ARGV[2])
 local dealt, removed, retried = 0, 0, 0

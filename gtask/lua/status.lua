@@ -1,14 +1,19 @@
 -- needs: constants fence
--- Promise: one look at everything, at one moment. It only reads, so a full Redis does not refuse it, and a repeat is
--- another look. What tasks hold must be declared among the keys, so the caller names the tasks that it knows; where
--- these are not the tasks of this moment, the answer says only who they are, and the caller asks again.
--- KEYS flag owner generator tasks members reaped totals messages apart errors inflight... long... ; ARGV id... (of each)
--- -> {{id...}}, or {{id...}, seconds, microseconds, owner (nil: another program's), flag's ms, {generator's fields and values},
---    {task, beat...}, {member, record...}, {total, number...}, waiting, errors, {how many messages each holds}}
+-- Promise: a look at everything at one moment.
+-- May be repeated: it only reads, so a full Redis does not refuse it either.
+-- A script has to declare the keys that it reads, those of what each task holds too. So the caller names the tasks that
+-- it knows. If these are not the tasks of this moment, the answer says only which they are, and the caller asks again.
+-- KEYS flag owner generator tasks members reaped totals messages apart errors inflight... long...
+-- ARGV id... (of each)
+-- -> {{id...}}, or {{id...}, seconds, microseconds, owner (nil: another program has the flag), flag's ms,
+--    {generator's fields and values}, {task, beat...}, {member, record...}, {total, number...}, waiting, errors,
+--    {how many messages each task holds}}
 local flag, owner, generator, tasks, members, reaped, totals, messages, apart, errors = unpack(KEYS, 1, 10)
 
-local beats, records, ids, known = redis.call('ZRANGE', tasks, 0, -1, 'WITHSCORES'), redis.call('HGETALL', members), {}, {}
-local late = redis.call('ZRANGE', reaped, 0, -1, 'WITHSCORES') -- dead, but their lists are watched (reap.lua)
+local beats, records = redis.call('ZRANGE', tasks, 0, -1, 'WITHSCORES'), redis.call('HGETALL', members)
+local ids, known = {}, {}
+-- These are dead, but their lists are still looked at (reap.lua).
+local late = redis.call('ZRANGE', reaped, 0, -1, 'WITHSCORES')
 for _, pairs in ipairs({beats, records, late}) do
   for i = 1, #pairs, 2 do
     if not known[pairs[i]] then ids[#ids + 1] = pairs[i] end
@@ -22,7 +27,7 @@ end
 
 local fields = {}
 for _, field in ipairs(redis.call('HKEYS', generator)) do
-  if field ~= 'last' then -- may be large, and nobody asks
+  if field ~= 'last' then -- nobody asks for it, and it may be large
     fields[#fields + 1] = field
     fields[#fields + 1] = redis.call('HGET', generator, field)
   end
@@ -30,11 +35,12 @@ end
 local held = {}
 for i = 1, #ids do
   held[i] = redis.call('LLEN', KEYS[10 + i])
-  for _, places in ipairs(redis.call('HVALS', KEYS[10 + #ids + i])) do -- of equal messages there are several (call.lua)
+  -- Equal messages share an entry, which has a place for each of them (call.lua).
+  for _, places in ipairs(redis.call('HVALS', KEYS[10 + #ids + i])) do
     held[i] = held[i] + select(2, string.gsub(places, '%d+', ''))
   end
 end
 local time = redis.call('TIME')
 return {ids, time[1], time[2], untouched(flag, owner) and redis.call('GET', owner), redis.call('PTTL', flag), fields,
-        beats, records, redis.call('HGETALL', totals), redis.call('LLEN', messages) + redis.call('LLEN', apart), redis.call('LLEN', errors),
-        held}
+        beats, records, redis.call('HGETALL', totals), redis.call('LLEN', messages) + redis.call('LLEN', apart),
+        redis.call('LLEN', errors), held}
