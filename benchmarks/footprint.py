@@ -153,7 +153,9 @@ def frame(tasks: int) -> float:
     for pid in range(tasks):
         fleet.apply(Started(pid), 0.0)
     null = os.open(os.devnull, os.O_WRONLY)
-    screen = Screen(Writer(null), None, "utf-8", lambda _: None)
+    writer = Writer(null)
+    writer.open()
+    screen = Screen(writer, None, "utf-8", lambda _: None)
     screen.entered = True
     for number in range(50):
         for pid in range(tasks):

@@ -201,12 +201,14 @@ class App:
         if self._config.redis:
             self._environ["GTASK_REDIS"] = self._config.redis
         elif not self._environ.get("GTASK_REDIS") and is_wanted(self._config.command):
-            self._embedded = Embedded(self._guard.run, self._guard.tell)
-            self._supervisor.spare.add(self._embedded.pid)
-            self._environ["GTASK_REDIS"] = self._embedded.url
-            self._post(Noted(f"embedded Valkey at {self._embedded.url}"))
-            self._display.place = f"embedded Valkey {self._embedded.url}"
-            gevent.spawn(self._watch_server, self._embedded)
+            server = Embedded(self._guard.run, self._guard.tell)
+            server.start()
+            self._embedded = server
+            self._supervisor.spare.add(server.pid)
+            self._environ["GTASK_REDIS"] = server.url
+            self._post(Noted(f"embedded Valkey at {server.url}"))
+            self._display.place = f"embedded Valkey {server.url}"
+            gevent.spawn(self._watch_server, server)
 
     def _watch_server(self, server: Embedded) -> None:
         code = server.wait()

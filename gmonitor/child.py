@@ -26,10 +26,10 @@ Digest = Callable[[list[bytes], bytes], Event]
 
 
 class Child:
-    """A started process in a session and group of its own, with these soft and hard limits of open files.
+    """A process in a session and group of its own, with these soft and hard limits of open files."""
 
-    Raises OSError when it cannot be started.
-    """
+    pid: int
+    pipe: int  # the inode of the pipe through which it reports
 
     def __init__(
         self,
@@ -39,22 +39,28 @@ class Child:
         log: Log | None = None,
         files: tuple[int, int] | None = None,
     ) -> None:
+        self._command = list(command)
+        self._environ = dict(environ)
         self._post = post
         self._log = log
+        self._files = files
+        self._asked = False  # whether it was told that its monitor is going
+
+    def start(self) -> None:
+        """Starts it, and reads what it says from now on. Raises OSError when it cannot be started."""
         self._process = Popen(
-            list(command),
+            self._command,
             bufsize=0,
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            env=dict(environ),
+            env=self._environ,
             start_new_session=True,
-            preexec_fn=tree.dies_with_parent(os.getpid(), files=files),
+            preexec_fn=tree.dies_with_parent(os.getpid(), files=self._files),
         )
-        self.pid: int = self._process.pid
-        self.pipe = os.fstat(self._process.stdout.fileno()).st_ino  # its reports come through this one
-        self._asked = False
-        post(Started(self.pid))
+        self.pid = self._process.pid
+        self.pipe = os.fstat(self._process.stdout.fileno()).st_ino
+        self._post(Started(self.pid))
         reports, output = Lines(), Lines(CHUNK)
         self._reports = gevent.spawn(self._read, self._process.stdout, reports, self._reported)
         self._output = gevent.spawn(self._read, self._process.stderr, output, self._said)

@@ -172,6 +172,7 @@ class Plain(Display):
 
     def open(self) -> None:
         """Begins to print."""
+        self._writer.open()
         gone = BrokenPipeError(errno.EPIPE, "the reader is gone")
         self._greenlets = [
             gevent.spawn(self._print),

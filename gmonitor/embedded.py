@@ -38,9 +38,17 @@ def is_wanted(command: Sequence[str]) -> bool:
 
 
 class Embedded:
-    """A server on a unix socket in a private folder, in a session of its own. Raises Unreachable."""
+    """A server on a unix socket in a private folder, in a session of its own."""
+
+    url: str
+    pid: int
 
     def __init__(self, run: str, tell: Tell) -> None:
+        self._run = run
+        self._tell = tell
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers. Raises Unreachable, and then nothing of it is left."""
         binary = _binary()
         try:
             self._folder = _folder()
@@ -48,11 +56,11 @@ class Embedded:
             raise Unreachable(
                 f"no room for an embedded Valkey: {error.strerror}; set TMPDIR, or name a Redis with --redis URL"
             ) from None
-        self.socket = self._folder / "s"  # short, so that its address fits on the screen
-        self.url = f"unix://{self.socket}"
+        self._socket = self._folder / "s"  # short, so that its address fits on the screen
+        self.url = f"unix://{self._socket}"
         settings = {
             "--port": "0",
-            "--unixsocket": str(self.socket),
+            "--unixsocket": str(self._socket),
             "--unixsocketperm": "700",
             "--dir": str(self._folder),
             "--save": "",
@@ -65,14 +73,14 @@ class Embedded:
                 stdin=DEVNULL,
                 stdout=DEVNULL,
                 stderr=DEVNULL,
-                env={**os.environ, MARK: run},
+                env={**os.environ, MARK: self._run},
                 start_new_session=True,
             )
         except OSError as error:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise Unreachable(f"the embedded Valkey cannot be started: {error.strerror}") from None
-        self.pid: int = self._process.pid
-        tell(ServerStarted(self.pid, str(self._folder)))
+        self.pid = self._process.pid
+        self._tell(ServerStarted(self.pid, str(self._folder)))
         try:
             self._wait_until_it_answers()
         except BaseException:
@@ -100,7 +108,7 @@ class Embedded:
         with gevent.Timeout(START, False):
             while self._process.poll() is None:
                 with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-                    connection.connect(str(self.socket))
+                    connection.connect(str(self._socket))
                     connection.sendall(b"PING\r\n")
                     if connection.recv(64).startswith(b"+PONG"):
                         return

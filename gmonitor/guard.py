@@ -60,6 +60,7 @@ class Guard:
 
 def _serve(fd: int, run: str) -> None:
     terminal = Restorer()
+    terminal.open()
     _detach({fd, terminal.fd})
     tasks: dict[int, int] = {}  # pid -> the inode of the pipe through which it reports
     server: wire.ServerStarted | None = None

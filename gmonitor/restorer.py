@@ -15,9 +15,18 @@ class Restorer:
     """Holds a terminal of its own, so that a halted one never holds up the guard."""
 
     def __init__(self) -> None:
-        self.fd = _private_terminal()
+        self.fd: int | None = None
         self._screen: ScreenShown | None = None
         self._due = b""
+
+    def open(self) -> None:
+        """Takes a description of our own, which alone is set to non-blocking; none where there is no terminal."""
+        for standard in filter(os.isatty, (0, 1)):
+            try:
+                self.fd = os.open(os.ttyname(standard), os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
+            except OSError:
+                self.fd = os.dup(standard)
+            return
 
     @property
     def waiting(self) -> list[int]:
@@ -72,13 +81,3 @@ def start_output(fd: int) -> None:
     """
     termios.tcflow(fd, termios.TCOOFF)
     termios.tcflow(fd, termios.TCOON)
-
-
-def _private_terminal() -> int | None:
-    """A description of our own, which alone is set to non-blocking."""
-    for standard in (0, 1):
-        if os.isatty(standard):
-            with contextlib.suppress(OSError):
-                return os.open(os.ttyname(standard), os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
-            return os.dup(standard)
-    return None

@@ -83,6 +83,7 @@ class Screen:
         """
         if not self.ours:
             return False
+        self._writer.open()
         try:
             if self.keys_fd is None:
                 self._tell(ScreenShown(None, None, self._leave.encode()))

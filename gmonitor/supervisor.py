@@ -62,6 +62,7 @@ class Supervisor:
         """Starts the tasks one after the other. Raises OSError when one cannot be started."""
         while len(self.children) < count and not self._ending:
             child = Child(self._command, self._environ, self._passed, self._log, self._files)
+            child.start()
             self.children[child.pid] = child
             self._tell(TaskStarted(child.pid, child.pipe))
             if self._ending:  # while it was being started

@@ -22,8 +22,13 @@ class Writer:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._own = _reopen(fd)
+        self._own: int | None = None
         self._left = b""  # of what is being written
+
+    def open(self) -> None:
+        """Makes sure that it has a description of its own. Without one, native threads write."""
+        if self._own is None:
+            self._own = _reopen(self.fd)
 
     def write(self, data: bytes) -> None:
         """Writes all of it, and lets the others run for as long as that takes."""
@@ -66,4 +71,6 @@ def _reopen(fd: int) -> int | None:
 def say(text: str) -> None:
     """A line on stderr, if its reader takes it in time: that nobody reads must not keep us from ending."""
     with contextlib.suppress(OSError):
-        Writer(STDERR).write_within(f"{text}\n".encode("utf-8", "backslashreplace"), LAST_WORDS)
+        writer = Writer(STDERR)
+        writer.open()
+        writer.write_within(f"{text}\n".encode("utf-8", "backslashreplace"), LAST_WORDS)

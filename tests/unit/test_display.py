@@ -18,6 +18,9 @@ class Paper:
     def __init__(self) -> None:
         self.written = b""
 
+    def open(self) -> None:
+        pass
+
     def write(self, data: bytes) -> None:
         self.written += data
 
