@@ -1,4 +1,4 @@
-"""What errors of Redis and of the way to it mean, and what the user can do about them."""
+"""What the errors of Redis, and of the network before it, mean, and what the user can do about them."""
 
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
@@ -8,7 +8,7 @@ _UNKNOWN = ("unknown command", "unknown redis command")  # renamed or disabled, 
 
 
 def reason(error: BaseException) -> str:
-    """The error's text in one line. What Redis repeats of an unknown command may be a password."""
+    """The error's text in one line. What Redis quotes of an unknown command is left out: it may be a password."""
     text = " ".join(str(error).split()).partition(", with args beginning with")[0]
     return text.rstrip(".") or type(error).__name__
 
@@ -23,7 +23,8 @@ def lacks(error: ResponseError, command: str) -> bool:
     return (isinstance(error, NoPermissionError) or is_unknown_command(error)) and command in str(error).lower()
 
 
-# What a server, or TLS, says to a first call: words of it, the end that they mean, and what to tell the user.
+# What a server, or TLS, says to a first call: the words by which it is recognised, the error with which the program
+# ends, and what the user is told.
 _CAUSES: tuple[tuple[tuple[str, ...], type[GtaskError], str], ...] = (
     (("without any password", "no password is set"), Refused,
      "Redis at {address} refuses: {text}; it wants no password, so take it out of the URL (redis://user:password@host)"),
@@ -50,7 +51,7 @@ _CAUSES: tuple[tuple[tuple[str, ...], type[GtaskError], str], ...] = (
 
 
 def explained(error: RedisError | OSError, address: str) -> GtaskError:
-    """The end of a program that cannot begin with the Redis at `address`: its cause, and what to do about it."""
+    """The error that ends a program which cannot begin with the Redis at `address`. It says what to do about it."""
     text = reason(error)
     for words, end, line in _CAUSES:
         if any(word in text.lower() for word in words):

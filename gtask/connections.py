@@ -44,18 +44,18 @@ from gtask.urls import masked
 
 CONNECT_TIMEOUT = 2.0
 COMMAND_TIMEOUT = 5.0
-LONGEST_HEARTBEAT = 2.0  # seconds: a link that is slower than this cannot be used
-KEEP = 2.0  # seconds after which a connection is used that nobody needed, so that middle boxes do not forget it
-SPARE = 2.0  # seconds that the answer to a blocking command may be late
+LONGEST_HEARTBEAT = 2.0  # seconds: a heartbeat never waits longer for its answer, so a slower link cannot be used
+KEEP = 2.0  # seconds: a connection that nobody has needed for so long is used, so that no firewall forgets it
+SPARE = 2.0  # seconds: the answer to a blocking command may be so much later than the end of its wait
 
 # Errors that pass by themselves: a failover, a full or loading server, a script that runs too long. redis-py takes the
 # first word out of the text of those for which it has a class, but not where a script's error quotes them.
 _PASSING = ("LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOAUTH",
             "NOPERM", "ACL failure", "can't run this command")  # fmt: skip
 _PASSING_CLASSES = (OutOfMemoryError, ClusterDownError, TryAgainError)
-_PROTOCOL_ERROR = "Protocol error"  # never passes by itself: the call is larger than the server permits
+_PROTOCOL_ERROR = "Protocol error"  # the call is larger than the server permits, which never passes by itself
 _NOT_THE_PRIMARY = ("READONLY", "UNBLOCKED")
-# Taken from a URL's query they would undo the choices above.
+# Options that a URL's query must not set, because they would undo the choices above.
 _NOT_FROM_URL = {"retry", "retry_on_timeout", "retry_on_error", "socket_timeout", "socket_connect_timeout", "protocol",
                  "decode_responses", "encoding", "encoding_errors", "max_connections", "timeout",
                  "health_check_interval", "single_connection_client"}  # fmt: skip
@@ -68,7 +68,7 @@ _BACKOFF = EqualJitterBackoff(cap=1.0, base=0.05)
 
 
 def backoff(failures: int) -> float:
-    """Seconds until the next try, with jitter: a fleet must not come back all at once."""
+    """Seconds until the next try. They vary by chance, because a fleet must not come back all at once."""
     return _BACKOFF.compute(failures)
 
 
@@ -92,12 +92,12 @@ class Connections:
         """Connects to nothing yet. `heartbeat` and `wait` in seconds. Raises UsageError for a bad URL."""
         self.address = masked(url)
         self._wait = wait
-        # A heartbeat must be over, and its repeat too, while the flag lives; where the link is slower, it gets longer.
+        # A heartbeat and its repeat have to fit into the life of the flag. On a slower link the wait gets longer.
         self._heart_patience = Patience(max(0.5, heartbeat / 2), LONGEST_HEARTBEAT)
         self._keep = max(KEEP, heartbeat)
         self._blocking_id: int | None = None
         self._by_digest = True  # False: this server has no EVALSHA for us
-        self._brought: set[str] = set()  # digests of scripts that Redis should know
+        self._brought: set[str] = set()  # digests of the scripts that we have sent, so Redis should know them
         try:
             self._options = {k: v for k, v in _parse_url(url).items() if k not in _NOT_FROM_URL}
             kind = self._options.get("connection_class", Connection)
@@ -105,13 +105,13 @@ class Connections:
             if kind is not UnixDomainSocketConnection:
                 self._options["socket_keepalive_options"] = tcp_options(self._keep)
             self._pool(Patience(COMMAND_TIMEOUT)).make_connection()
-        except (ValueError, TypeError, RedisError):  # their texts repeat what stands there
+        except (ValueError, TypeError, RedisError):  # their texts quote the URL, which may hold a password
             raise UsageError(
                 f"--redis {self.address}: an option after the ? is unknown or has no possible value"
             ) from None
 
     def close(self) -> None:
-        """Closes what is open. It can be used again."""
+        """Closes what is open. The next call opens it again."""
         for name in _CLIENTS:
             client = self.__dict__.pop(name, None)
             if client is not None:
@@ -119,7 +119,7 @@ class Connections:
                 client.connection_pool.disconnect()
 
     def look_at_files(self) -> None:
-        """Raises UsageError when a file that the URL names cannot be read; TLS would not say which."""
+        """Raises UsageError when a file that the URL names cannot be read. The errors of TLS do not say which it is."""
         for option in _FILES:
             if name := self._options.get(option):
                 try:
@@ -128,8 +128,8 @@ class Connections:
                     raise UsageError(f"--redis {self.address}: {option}: {error.strerror}: {name}") from None
 
     def abandon(self) -> None:
-        """In a forked child: closes the copies of the sockets without a word to Redis, and without the event loop."""
-        close = get_original("os", "close")  # gevent's leaves it to the loop
+        """Closes the copies of the sockets in a forked child. Redis hears nothing of it, and the loop is not used."""
+        close = get_original("os", "close")  # gevent's own would leave it to that loop
         for name in _CLIENTS:
             client = self.__dict__.pop(name, None)
             if client is not None:
@@ -156,7 +156,7 @@ class Connections:
         return redis.ConnectionPool(**{**self._options, **fixed, **options})
 
     def _client(self, patience: Patience, **options: Any) -> Any:
-        """A client with one connection, which is opened here and again after each loss."""
+        """A client with one connection. It is opened here, and again after each loss."""
         return redis.Redis(connection_pool=self._pool(patience, **options), single_connection_client=True)
 
     @cached_property
@@ -176,10 +176,10 @@ class Connections:
         return redis.Redis(connection_pool=self._pool(Patience(COMMAND_TIMEOUT)))
 
     def _greet(self, connection: Any) -> None:
-        """Remembers the id under which this connection's blocking command can be ended."""
+        """Remembers the id of this connection, by which another one can end the command that waits in it."""
         connection.on_connect()
         self._blocking_id = None
-        with suppress(ResponseError):  # not permitted, renamed: then a wait ends by itself
+        with suppress(ResponseError):  # it may be forbidden or renamed, and a wait then ends by itself
             connection.send_command("CLIENT", "ID")
             self._blocking_id = connection.read_response()
 
@@ -189,7 +189,7 @@ class Connections:
         return self._heart_patience.round_trip
 
     def keep(self) -> float:
-        """Uses the connection for commands if nobody did for a while. Seconds until it should be called again."""
+        """Uses the connection for commands if nobody did for a while. Returns the seconds until it is due again."""
         with self._asking("_commands") as commands:
             left: float = self._keep - commands.connection.idle
             if left > 0:
@@ -201,13 +201,13 @@ class Connections:
 
     @contextmanager
     def _asking(self, name: str) -> Iterator[Any]:
-        """The client `name`, with redis-py's errors as ours.
+        """The client `name`. redis-py's errors come out of this context as ours.
 
-        It starts anew where the server is not the right one any more: a demoted primary still answers, but its
-        name may belong to another by now; a Redis Cluster says where the namespace's slot is.
+        When the server is not the right one any more, the next call makes a new client: a demoted primary still
+        answers, but its name may belong to another server by now; and a Redis Cluster says where the keys have gone.
         """
         try:
-            yield getattr(self, name)  # which connects when it is the first time
+            yield getattr(self, name)  # this connects when it is the first time, so it stands within the try
         except MovedError as error:
             self._follow(error, name)
             raise Trouble(f"the keys are at {error.host}:{error.port}") from error
@@ -234,13 +234,14 @@ class Connections:
         self._drop(name)
 
     def _drop(self, name: str) -> None:
-        """The next use makes a new client. The old one is not closed under whoever still waits for its reply."""
+        """Makes the next use open a new client. The old one stays open, for somebody may still wait for its reply."""
         self.__dict__.pop(name, None)
 
     def _run(self, script: Script, keys: Sequence[str], *args: Any, client: str = "_commands") -> Any:
         with self._asking(client) as asked:
-            # Where it is not connected; what fails from here on may have happened. redis-py holds this lock in each
-            # call, but not here, and another greenlet's call amid the handshake would be given the handshake's answers.
+            # Connecting comes apart, because only a call that fails after it may have happened. redis-py takes this
+            # lock for each call, but not for connecting, and a call that another greenlet made in the middle of the
+            # handshake would get the handshake's answers.
             with asked.single_connection_lock:
                 asked.connection.connect()
             try:
@@ -259,15 +260,15 @@ class Connections:
             except ResponseError as error:
                 if not lacks(error, "evalsha"):
                     raise
-                self._by_digest = False  # only shorter
-        self._brought.add(script.digest)  # the first call brings the script: a large one is not sent twice
+                self._by_digest = False  # the digest only saves bytes
+        self._brought.add(script.digest)  # this call brings the script itself, so it is sent once and not loaded before
         return asked.eval(script.text, len(keys), *keys, *args)
 
     def _block(self, *command: str) -> Any:
         """The reply of a command that waits in Redis.
 
-        A task that was stopped for so long finds two things when it goes on: its time is over, and the reply is
-        here. redis-py looks at the time first, and would throw the reply away with its message.
+        A task that was stopped during the wait finds two things when it goes on: its time is over, and the reply is
+        there. redis-py looks at the time first, and would throw the reply away together with its message.
         """
         with self._asking("_blocking") as blocking:
             connection = blocking.connection
@@ -277,12 +278,12 @@ class Connections:
                     return connection.read_response()
                 raise redis.TimeoutError(f"no answer to {command[0]}")
             except BaseException:
-                connection.disconnect()  # what it still brings is no answer to the next command
+                connection.disconnect()  # a late reply must not be taken for the answer to the next command
                 raise
 
     def _comes(self, connection: Any) -> bool:
-        """Whether an answer comes in time. What users' code throws into the greenlet that waits does not end the wait:
-        it would throw the answer away, with its message."""
+        """Whether an answer comes in time. An error that users' code throws into the greenlet that waits does not end
+        the wait, because the answer would be lost with its message."""
         while True:
             try:
                 return bool(connection.can_read(self._wait + SPARE))

@@ -1,9 +1,9 @@
 """A child that users' code forks is no second task.
 
-`fork` copies every greenlet of ours, and gevent would run them on in the child, on sockets that belong to the parent:
-messages would be taken and lost, or handled twice. So in the child nothing of ours runs any more. It gets an event loop
-of its own, in which only what users' code does from there on takes place, and its copies of our descriptors are closed,
-which tells nobody anything: the parent still has them.
+`fork` copies every greenlet of ours. gevent would let them go on in the child, on sockets that belong to the parent, so
+messages would be taken and lost, or handled twice. Therefore nothing of ours runs in the child any more. It gets a new
+event loop, in which only what users' code does from there on takes place. Its copies of our descriptors are closed. The
+parent still has them, so no server notices.
 """
 
 import os
@@ -22,14 +22,14 @@ from gtask.exceptions import EXIT_OK, EXIT_SOFTWARE
 from gtask.places import place_of
 from gtask.text import one_line
 
-happened = False  # this process is such a child
+happened = False  # True: this process is such a child
 
 _in_child: Callable[[], None] | None = None
-_mask: set[int] = set()  # the signals that were blocked before the fork
+_mask: set[int] = set()  # the signals that were blocked before the fork, to be restored after it
 
 
 def arm(in_child: Callable[[], None]) -> None:
-    """From now on children are cut off. `in_child` closes, in the child, what belongs to the parent alone."""
+    """From now on children are cut off. `in_child` is called in each, to close what belongs to the parent alone."""
     global _in_child  # noqa: PLW0603 - what Python calls in a child is registered once, for the whole process
     if _in_child is None:
         os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_through, after_in_child=_begin_child)
@@ -37,8 +37,11 @@ def arm(in_child: Callable[[], None]) -> None:
 
 
 def end(error: BaseException | None = None) -> NoReturn:
-    """Ends a child that has come back from generate or handle, where the parent's work would begin. Says so."""
-    if isinstance(error, StopIteration):  # the end of a generator function is a return like any other
+    """Ends a child that has come back from generate or handle, because what follows there is the parent's work.
+
+    `error`: what the child's code has raised; None: it has returned.
+    """
+    if isinstance(error, StopIteration):  # this is how a generator function returns
         error = None
     code = EXIT_OK if error is None else EXIT_SOFTWARE
     if isinstance(error, SystemExit):
@@ -53,8 +56,11 @@ def end(error: BaseException | None = None) -> NoReturn:
 
 
 def _hold_signals() -> None:
-    """A signal that came to the child before it is cut off would be told to the parent, through the pipe that both have
-    until then: `child.start(); child.terminate()` would end the task."""
+    """Blocks the signals of the end until the child is cut off.
+
+    Until then both processes have the same pipe for signals, so the parent would read a signal that was sent to the
+    child, and `child.start(); child.terminate()` would end the task.
+    """
     global _mask  # noqa: PLW0603
     _mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ENDING)
 
@@ -74,12 +80,12 @@ def _begin_child() -> None:
 def _cut_off() -> None:
     global happened  # noqa: PLW0603
     if happened or _in_child is None:
-        return  # a child of that child: it has nothing of ours
+        return  # this is a child of such a child, and there is nothing of ours left to cut off
     happened = True
     _in_child()
     current = greenlet.getcurrent()
     if isinstance(current, _WorkerGreenlet):
-        # A thread of gevent's pool would go on with the next of the parent's calls.
+        # It was forked in a thread of gevent's pool, which would go on with the next call that the parent has queued.
         current._after_run_task = lambda *arguments: end()
     else:
         _leave_loop(current)
@@ -88,7 +94,7 @@ def _cut_off() -> None:
 def _leave_loop(current: greenlet) -> None:
     """Destroys the copied event loop, with all that waits in it, and begins a new one.
 
-    Only a default loop can wait for child processes, and there is one at a time: so the copy is not just left alone.
+    The copy cannot just be left alone: only the default loop can wait for child processes, and a process has one.
     """
     gevent.get_hub().loop.destroy()
     set_loop(None)
@@ -99,7 +105,7 @@ def _leave_loop(current: greenlet) -> None:
     while root.parent is not None:
         root = root.parent
     if current is not root:
-        hub.parent = _End(parent=root)  # instead of the copied greenlets, when nothing is left to do
+        hub.parent = _End(parent=root)  # reached when nothing is left to do, in the place of the copied greenlets
         current.parent = hub
 
 

@@ -1,4 +1,4 @@
-"""One connection to Redis: how long it waits, and for what; TCP, TLS and unix sockets."""
+"""One connection to Redis, over TCP, TLS or a unix socket, and how long it waits for an answer."""
 
 import socket
 import ssl
@@ -12,13 +12,16 @@ from redis.exceptions import RedisError
 
 from gtask.threads import looking_up_apart
 
-HANDSHAKE = 1.2  # seconds after which a server that has not answered TLS is asked whether it speaks any
-UNSENT = 128 * 1024  # bytes in the system's buffers that are not on their way; more would look like progress
+HANDSHAKE = 1.2  # seconds without an answer to TLS after which we ask whether the server speaks plain Redis
+UNSENT = 128 * 1024  # bytes that may wait in the system's buffers; taking in more would look like progress in sending
 
 
 class Patience:
-    """How long an answer is waited for: twice as long after each time-out, up to `longest`, and once there was one,
-    twice what it took. So a slow Redis is reached, and a dead connection is still seen soon where Redis is quick."""
+    """How long to wait for an answer.
+
+    The time doubles with each time-out, up to `longest`. An answer sets it to twice what that answer took. So a slow
+    Redis is reached in the end, and where Redis is quick a dead connection is still noticed soon.
+    """
 
     def __init__(self, shortest: float, longest: float = 0) -> None:
         self._shortest, self._longest = shortest, max(shortest, longest)
@@ -30,19 +33,20 @@ class Patience:
         self.seconds = min(2 * self.seconds, self._longest)
 
     def answered(self, round_trip: float) -> bool:
-        """An answer took `round_trip` seconds. Whether this changes how long to wait."""
+        """An answer took `round_trip` seconds. Returns whether this changes how long to wait."""
         self.round_trip = round_trip
         before, self.seconds = self.seconds, min(max(self._shortest, 2 * round_trip), self._longest)
         return self.seconds != before
 
 
 class _Link:
-    """What redis-py's connections do otherwise: the base of those that follow, before redis-py's own.
+    """What is different from redis-py's own connections, which stand behind this class among the bases of those below.
 
-    - A command is sent for as long as it makes progress, and its reply may take as much longer as that took: redis-py
-      starts a large message over when it has not gone through as a whole in time, for ever on a thin link.
-    - How long it waits without progress is a matter of its Patience, which outlives it.
-    - What was not used for longer than `trusted` seconds is opened anew: a middle box may have forgotten it.
+    - Sending goes on for as long as it makes progress, and the reply may come later by as much time as that took.
+      redis-py gives up when a message has not gone through as a whole in time. On a thin link it would start a large
+      message over for ever.
+    - How long to wait without progress is said by a Patience, which outlives the connection.
+    - A connection that was not used for `trusted` seconds is opened anew, because a firewall may have forgotten it.
     """
 
     _sock: Any
@@ -58,7 +62,7 @@ class _Link:
 
     @property
     def idle(self) -> float:
-        """Seconds since it was used."""
+        """Seconds since the connection was used."""
         return monotonic() - self._used
 
     def _connect(self) -> Any:
@@ -88,11 +92,11 @@ class _Link:
             self.disconnect()
             raise said or redis.ConnectionError(f"while sending: {error.strerror}") from error
         except BaseException:
-            self.disconnect()  # half a command is on its way
+            self.disconnect()  # half a command was sent, and another one must not follow it
             raise
         self._used = monotonic()
         if (took := self._used - began) > 0.1:
-            self._stretched = True  # what is still on its way may take as long as what has gone
+            self._stretched = True  # the rest is still in buffers, and may take as long as what has gone
             self._sock.settimeout(self.socket_timeout + took)
 
     def read_response(self: Any, *args: Any, **options: Any) -> Any:
@@ -110,7 +114,7 @@ class _Link:
         return answer
 
     def _last_word(self) -> RedisError | None:
-        """What the server said before it closed the connection, such as why."""
+        """What the server has said before it closed the connection, often the reason."""
         try:
             said = self._parser.read_response()
         except (RedisError, OSError) as error:
@@ -127,7 +131,8 @@ class _UnixConnection(_Link, UnixDomainSocketConnection):
 
 
 class _TlsConnection(_Link, SSLConnection):
-    """A plain Redis waits for the end of what it takes for a command, and never answers a TLS handshake."""
+    """A server without TLS is told from a slow one. It takes the handshake for the beginning of a command and waits for
+    the rest, so it never answers."""
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
         patience = sock.gettimeout()
@@ -147,14 +152,15 @@ class _TlsConnection(_Link, SSLConnection):
 
 
 def tcp_options(keep: float) -> dict[int, int]:
-    """Socket options: TCP itself uses an idle connection each `keep` seconds, for those in which a command waits."""
+    """Socket options that make TCP itself use an idle connection each `keep` seconds. That keeps those alive in which a
+    command waits."""
     values = {"TCP_KEEPIDLE": int(keep), "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_NOTSENT_LOWAT": UNSENT}
     return {getattr(socket, name): value for name, value in values.items() if hasattr(socket, name)}
 
 
 CLASSES = {Connection: _TcpConnection, SSLConnection: _TlsConnection, UnixDomainSocketConnection: _UnixConnection}
 
-_NO_TLS = "WRONG_VERSION_NUMBER"  # what OpenSSL says when the answer is none of TLS
+_NO_TLS = "WRONG_VERSION_NUMBER"  # OpenSSL's own word for an answer that is no TLS
 
 
 def _speaks_plainly(host: str, port: int) -> bool:

@@ -1,8 +1,8 @@
 """gtask's log lines and last words. They hold up nobody, and what users' code does to `logging` does not silence them.
 
-A line goes to stderr by way of a native thread: a pipe that nobody empties would stop every greenlet, heartbeat
-included, and a thread writes also while something holds the event loop. Only the logger `gtask` is set up here, because
-the root logger belongs to the user's code.
+A native thread writes the lines to stderr. If greenlets wrote them, a pipe that nobody empties would stop all
+greenlets, the heartbeat included; and a thread can write while something holds the event loop. Only the logger `gtask`
+is set up here, because the root logger belongs to the user's code.
 """
 
 import logging
@@ -16,25 +16,25 @@ from gevent.monkey import get_original
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 LAST_WORDS = 1.0  # seconds that a process which ends waits for a reader of stderr
-KEPT = 1000  # lines that wait until somebody reads; more are dropped, and counted
+KEPT = 1000  # lines that wait while nobody reads; what comes on top is dropped, and counted
 
 
 class Lines:
-    """Lines on their way to a file descriptor. Any thread may give them, and nobody waits."""
+    """Lines on their way to a file descriptor. Any thread may add one, and none has to wait."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._waiting: Any = get_original("queue", "SimpleQueue")()
         self._dropped = 0
-        self._process = 0  # the one whose thread writes
+        self._process = 0  # the process whose thread writes; 0: there is no thread yet
 
     def put(self, line: str) -> None:
-        """Writes the line soon, or counts it as dropped while too many wait."""
+        """Has the line written soon, or counts it as dropped while too many wait."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         if not self._process:
             self._process = os.getpid()
             get_original("_thread", "start_new_thread")(self._write_on, ())
-        if self._process != os.getpid():  # a fork of users' code: the thread has stayed behind
+        if self._process != os.getpid():  # users' code has forked, and the thread is only in the parent
             self._write(data)
         elif self._waiting.qsize() >= KEPT:
             self._dropped += 1
@@ -43,7 +43,7 @@ class Lines:
             self._waiting.put(data)
 
     def flush(self, seconds: float) -> None:
-        """Waits until all is written, but not longer; nothing else runs meanwhile."""
+        """Waits until all is written, or `seconds` are over. No greenlet runs meanwhile."""
         if self._process == os.getpid():
             self._put_dropped()
             written = get_original("_thread", "allocate_lock")()
@@ -65,18 +65,18 @@ class Lines:
                 item.release()
 
     def _write(self, data: bytes) -> None:
-        with suppress(OSError):  # nobody will ever read it
+        with suppress(OSError):  # the reader is gone, so the line has no use any more
             while data:
                 try:
                     data = data[os.write(self._fd, data) :]
-                except BlockingIOError:  # another program made this description non-blocking
+                except BlockingIOError:  # another program that shares this stderr has made it non-blocking
                     poll = get_original("select", "poll")()
                     poll.register(self._fd, select.POLLOUT)
                     poll.poll()
 
 
 class _Handler(logging.Handler):
-    """Gives records to `Lines`. It needs no lock, so a native thread never waits here for a greenlet."""
+    """Gives records to `Lines`. It takes no lock, so that a native thread never waits here for a greenlet."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Formats and passes on."""
@@ -88,7 +88,7 @@ class _Handler(logging.Handler):
         """Formats and passes on."""
         try:
             _stderr.put(self.format(record))
-        except Exception:  # what cannot be formatted: logging says so, as for every handler
+        except Exception:  # logging itself says which call cannot be formatted, as it does for every handler
             self.handleError(record)
 
 
@@ -106,9 +106,10 @@ def set_up(level: str | int) -> None:
 
 
 def keep_speaking() -> None:
-    """Makes it speak again after users' code has configured logging, which disables existing loggers by default.
+    """Makes the logger speak again after users' code has configured logging. By default that disables other loggers.
 
-    What a configuration says about the logger `gtask` by name holds. The root logger gets a handler if it has none.
+    Where such a configuration names the logger `gtask`, it is respected. The root logger gets a handler if it has none,
+    so that the lines of users' code are seen too.
     """
     if _logger.disabled or not (_logger.handlers or _logger.propagate):
         _logger.disabled = False
@@ -121,10 +122,10 @@ def keep_speaking() -> None:
 
 
 def say(text: str) -> None:
-    """A program's own word on why it ends. It does not pass through `logging`, whatever was done to that."""
+    """Says why the program ends. The line does not pass through `logging`, so nothing done to that can silence it."""
     _stderr.put(f"gtask: {text}")
 
 
 def flush(seconds: float = LAST_WORDS) -> None:
-    """Waits until all lines are written, but not longer."""
+    """Waits until all lines are written, or `seconds` are over."""
     _stderr.flush(seconds)

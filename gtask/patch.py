@@ -9,21 +9,21 @@ from gtask.exceptions import EXIT_SIGNAL_BASE
 
 
 def end_at_interrupt() -> None:
-    """Lets Ctrl-C end the process at once until somebody handles it better.
+    """Makes Ctrl-C end the process at once, until another handler is set.
 
-    Python's own way is an exception, which in the middle of an import is pages of traceback. An interrupt that our
-    starter ignores (a shell's `&`) stays ignored.
+    Python's own handler raises an exception, which shows pages of traceback when it comes in the middle of an import.
+    If our starter ignores the interrupt, as a shell does for what ends in `&`, it stays ignored.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(EXIT_SIGNAL_BASE + number))
 
 
 def patch() -> None:
-    """Makes the standard library cooperative. To be called before whatever opens sockets or starts threads is imported.
+    """Makes the standard library cooperative. Call it before anything is imported that opens sockets or starts threads.
 
-    gevent's own Queue is not the standard library's: it has no `mutex` and no condition variables, and its `maxsize`
-    is None where the original says 0. Libraries that build on those (watchdog) die of it, while the original works
-    well on patched locks. SimpleQueue is written in C and knows no patched lock, so that one has to be gevent's.
+    Queue stays the standard library's own, which works well on patched locks. gevent's has no `mutex` and no condition
+    variables, and its `maxsize` is None where the original says 0; libraries that use these, such as watchdog, fail
+    with it. SimpleQueue has to be gevent's, because the original is written in C and does not use patched locks.
     """
     import queue
 

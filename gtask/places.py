@@ -1,4 +1,4 @@
-"""Where in the user's code something happened: the place that an error line names."""
+"""Where in the user's code something happened. Error lines name that place."""
 
 import importlib
 import sys
@@ -39,9 +39,11 @@ def place_of_suspended(iterator: object) -> str:
 
 
 def _innermost(frames: Iterable[FrameSummary]) -> str:
-    """The user's own code is what lies neither in this package, nor in Python's machinery of imports, nor among the
-    libraries. Where all of it lies among the libraries, as in an application that was installed, it is what lies beside
-    the function that was called first."""
+    """The place of the innermost frame in the user's own code; "" when there is none.
+
+    That code lies neither in this package, nor in Python's machinery of imports, nor among the installed libraries. An
+    application may itself be installed as a library. Then its code is what lies beside the function called first.
+    """
     shown = [frame for frame in frames if not frame.filename.startswith(_NOT_THEIRS) and frame.lineno is not None]
     if not shown:
         return ""
@@ -52,7 +54,7 @@ def _innermost(frames: Iterable[FrameSummary]) -> str:
 
 
 def _text(filename: str, line: int, name: str) -> str:
-    """A file below a directory of sys.path is named from there: that is shorter, and still tells which one it is."""
+    """A file below a directory of sys.path is named from there, which is shorter and still tells which file it is."""
     for folder in sorted(filter(None, sys.path), key=len, reverse=True):
         if filename.startswith(folder.rstrip("/") + "/"):
             filename = filename[len(folder.rstrip("/")) + 1 :]

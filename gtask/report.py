@@ -1,7 +1,7 @@
 """What a task tells its monitor, and when: absolute totals, at most each 500 ms.
 
-The writer is the only one that touches the output. It writes in a native thread, so that a reader that stands
-still holds up nobody: not the heartbeat, not the handlers; totals just grow on and are sent when it reads again.
+Only the writer touches the output. It writes in a native thread, so that a reader that stands still holds up neither
+the heartbeat nor the handlers. The totals grow meanwhile, and are sent when it reads again.
 """
 
 import select
@@ -16,7 +16,7 @@ from gevent.monkey import get_original
 from gtask.protocol import CreatedTaskId, Generated, Processed, Report, SwitchedToGenerator, encode
 from gtask.stdio import write_all
 
-INTERVAL = 0.5
+INTERVAL = 0.5  # seconds between two reports of totals
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Totals:
 
 
 class Reporter:
-    """Turns totals and changes of role into reports; `send` says when and where they go."""
+    """Turns totals and changes of role into reports. Writer says when and where they go."""
 
     def __init__(self, totals: Totals) -> None:
         self._totals = totals
@@ -54,7 +54,7 @@ class Reporter:
             self._say(SwitchedToGenerator())
 
     def handling(self) -> None:
-        """The task is a handler again, which only a `processed` can say."""
+        """The task is a handler again. The protocol has no message for it, so a `processed` is sent in any case."""
         if self._generating:
             self._generating = False
             self._queue.extend(self._generated())
@@ -63,8 +63,10 @@ class Reporter:
             self.changed.set()
 
     def due(self, *, totals: bool, final: bool = False) -> list[Report]:
-        """The reports to send now: changes of role always, `totals` when their time has come; `final`: also
-        those that the present role holds back."""
+        """The reports to send now. Changes of role are always among them.
+
+        `totals`: it is time for the totals of the present role. `final`: those of the other role are sent too.
+        """
         reports = list(self._queue)
         self._queue.clear()
         if totals and (self._generating or final):
@@ -103,7 +105,7 @@ class Writer:
         self._stopping = Event()
 
     def run(self) -> None:
-        """Writes until `stop`, then what is left."""
+        """Writes until `stop` is called, and then what is left."""
         changed = self._reporter.changed
         totals_at = monotonic()
         try:
@@ -130,7 +132,7 @@ class Writer:
 
 
 def _nobody_reads(fd: int) -> bool:
-    """Whether the reader has closed its end: a task that has nothing to report would not notice."""
+    """Whether the reader has closed its end. Writing would tell too, but a task may have nothing to write for long."""
     poll = get_original("select", "poll")()
     poll.register(fd, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

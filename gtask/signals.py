@@ -17,25 +17,27 @@ _ours: dict[int, Callable[[int, FrameType | None], None]] = {}
 
 
 def own(number: int, handler: Callable[[int, FrameType | None], None]) -> None:
-    """From now on this is the signal's handler. What users' code sets instead is refused, in one line."""
+    """Makes this the handler of the signal, and remembers it for `keep`."""
     _ours[number] = handler
     _set(number, handler)
 
 
 def keep() -> None:
-    """Takes back what C code has taken: libev does for gevent.signal_handler, and Python does not learn of it."""
+    """Sets our handlers again. C code may have replaced them without Python's knowing, as libev does in the name of
+    gevent.signal_handler."""
     for number, handler in _ours.items():
         _set(number, handler)
 
 
 def guard() -> None:
-    """Refuses, from now on, handlers that users' code sets for the signals of the end. To be called once."""
+    """From now on users' code cannot set handlers for the signals of the end; an attempt is one line. Call it once."""
     process = os.getpid()
     said: set[str] = set()
 
     def set_unless_ours(number: int, handler: Any) -> Any:
         before = signal.getsignal(number)
-        if number not in ENDING or before == signal.SIG_IGN or os.getpid() != process:  # nohup; a fork is no task
+        # What nohup has ignored stays the user's own affair, and so do the signals of a forked child, which is no task.
+        if number not in ENDING or before == signal.SIG_IGN or os.getpid() != process:
             return _set(number, handler)
         place = place_in(sys._getframe(1))
         text = f"{place} sets a handler for {signal.Signals(number).name}; gtask keeps its own, which ends the task"

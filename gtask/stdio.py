@@ -1,5 +1,8 @@
-"""What the process was started with. Its standard files: whole, kept apart from what user code prints, never set
-non-blocking. And its working directory."""
+"""What the process was started with: its standard files and its working directory.
+
+Standard files are made whole where they are closed, and the reports are kept apart from what users' code prints. None
+is ever set non-blocking, because other processes, such as the user's shell, share them.
+"""
 
 import io
 import os
@@ -22,8 +25,11 @@ def working_directory() -> Path:
 
 
 def ensure_standard_files() -> list[int]:
-    """Opens /dev/null for each of 0, 1 and 2 that is closed: a later file would take its number, and
-    watching a closed one aborts the process (libev). Returns those that were."""
+    """Opens /dev/null for each of 0, 1 and 2 that is closed, and returns which were.
+
+    Otherwise the next file to be opened would get that number; and libev aborts the process when it is told to watch a
+    closed descriptor.
+    """
     closed = []
     for fd in (0, 1, 2):
         try:
@@ -38,20 +44,23 @@ def ensure_standard_files() -> list[int]:
 
 
 def keep_stdout_apart() -> int:
-    """Returns a private descriptor of stdout and turns stdout itself into stderr, also for what C code and
-    child processes print: nothing of theirs can get between reports. Nor can what a forked child writes, where it
-    is /dev/null; so whoever has the reports' pipe is a task, and a monitor that ends waits for tasks alone."""
+    """Returns a private descriptor of stdout, for reports, and turns stdout itself into stderr.
+
+    So nothing that users' code, C code or child processes print can get between the reports. In forked children the
+    private descriptor becomes /dev/null. Therefore only tasks have the reports' pipe open, and a monitor that waits for
+    its end waits for tasks alone.
+    """
     private = os.dup(1)
     os.register_at_fork(after_in_child=lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), private, inheritable=False))
     sys.stdout.flush()
     os.dup2(2, 1)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # like stderr, which it is now
+        sys.stdout.reconfigure(line_buffering=True)  # as stderr is, which it has become
     return private
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Writes all of it in a native thread, while other greenlets run. Raises OSError."""
+    """Writes all of it in a native thread, so that other greenlets can run meanwhile. Raises OSError."""
     while data:
         written = own_threads().apply(_write, (fd, data))
         if isinstance(written, OSError):
@@ -60,7 +69,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def _write(fd: int, data: bytes) -> int | OSError:
-    """os.write with its error returned: gevent prints a traceback for one that is raised in a thread."""
+    """os.write, with its error returned and not raised: gevent prints a traceback for what a thread raises."""
     try:
         return os.write(fd, data)
     except OSError as error:
@@ -68,7 +77,7 @@ def _write(fd: int, data: bytes) -> int | OSError:
 
 
 def watch_end_of_stdin(on_end: Callable[[], None]) -> None:
-    """Calls `on_end` at end of file on stdin. Blocks its greenlet only."""
+    """Calls `on_end` at the end of file on stdin, and returns. Until then only the calling greenlet waits."""
     while True:
         wait_read(0)
         try:

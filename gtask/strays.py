@@ -1,7 +1,7 @@
-"""What users' code throws where it does not belong, and how that is said.
+"""Errors of users' code that arrive where they do not belong, and what is said about them.
 
-gevent throws a Timeout into the greenlet that started it, wherever that waits by then; and whatever the handler of a
-signal raises, and sys.exit in any greenlet, into the main one.
+gevent throws a Timeout into the greenlet that started it, wherever that greenlet waits by then. What the handler of a
+signal raises, and what sys.exit raises in any greenlet, it throws into the main greenlet.
 """
 
 import logging
@@ -16,11 +16,12 @@ from gtask.text import one_line, printable
 
 log = logging.getLogger(__name__)
 
-_said: set[str] = set()
+_said: set[str] = set()  # kinds of errors about which a line was written
 
 
 def say(error: BaseException) -> None:
-    """Logs what reached a worker outside `handle`: once for each kind, for it may happen with every message."""
+    """Logs an error that reached a worker outside `handle`. Each kind is logged once, because it may come with every
+    message."""
     kind = type(error).__name__
     if kind not in _said:
         _said.add(kind)
@@ -29,7 +30,7 @@ def say(error: BaseException) -> None:
 
 
 def thrown_into_main(error: BaseException) -> str:
-    """What was thrown into the main greenlet, from where, and what its user may do instead."""
+    """Says what was thrown into the main greenlet, where it comes from, and what to do instead."""
     what = one_line(error)
     place = place_of(error)
     raised = {frame.f_code for frame, _ in walk_tb(error.__traceback__)}
@@ -41,20 +42,23 @@ def thrown_into_main(error: BaseException) -> str:
 
 
 def broke_the_loop(error: BaseException) -> bool:
-    """Whether libev's own descriptor is gone: nothing in this process can wait any more."""
+    """Whether libev's own descriptor was closed. Nothing in this process can wait any more then."""
     return isinstance(error, SystemError) and "libev" in str(error)
 
 
 def say_closed(error: BaseException) -> None:
-    """Says once that users' code has closed descriptors of ours, whoever meets it first."""
+    """Says that users' code has closed descriptors of ours. The two threads that may find out say it once together."""
     if "closed" not in _said:
         _said.add("closed")
         say_last(f"descriptors that are not their own were closed by users' code ({error}); ending")
 
 
 def mute_signal_handlers() -> None:
-    """Keeps gevent from printing the traceback of what a signal's handler raises, the only error that has no greenlet
-    as its context: it is thrown into the main greenlet too, and said there in one line."""
+    """Keeps gevent from printing the traceback of what the handler of a signal raises.
+
+    It is thrown into the main greenlet as well, where one line is said about it. It can be told from all other errors
+    by its context, which is no greenlet.
+    """
     hub = gevent.get_hub()
     say_of_greenlet = hub.print_exception
 

@@ -1,7 +1,7 @@
 """Native threads of gtask's own, for what must not wait for users' code.
 
-gevent's pool has ten threads, for whatever users' code gives it and for looking up names, that of Redis included.
-While all ten are taken, no report would be written, and no lost connection be made again.
+gevent's pool has ten threads. They serve whatever users' code gives them, and they look up host names, that of Redis
+included. While users' code keeps all ten busy, no report would be written there, and no lost connection opened again.
 """
 
 import _socket
@@ -13,7 +13,7 @@ from typing import Any
 from gevent import get_hub, getcurrent
 from gevent.threadpool import ThreadPool
 
-SIZE = 8  # a writer, a look-up for each connection; started when they are needed
+SIZE = 8  # one writes reports, and each connection may need one to look up a name; they start when they are needed
 
 
 def own_threads() -> ThreadPool:
@@ -23,7 +23,7 @@ def own_threads() -> ThreadPool:
 
 @contextmanager
 def looking_up_apart() -> Iterator[None]:
-    """What this greenlet looks up meanwhile is looked up on a thread of ours."""
+    """Within this context the host names that this greenlet asks for are looked up in our threads."""
     hub = get_hub()
     if not isinstance(hub.resolver, _Resolver):
         hub.resolver = _Resolver(hub.resolver)
@@ -41,7 +41,7 @@ def _pool_of(hub: Any) -> ThreadPool:
 
 
 class _Resolver:
-    """gevent's resolver, whichever was chosen, but for the greenlets in `ours`."""
+    """Stands before gevent's resolver, whichever was chosen, and serves only the greenlets in `ours` itself."""
 
     def __init__(self, theirs: Any) -> None:
         self._theirs = theirs
@@ -61,7 +61,7 @@ class _Resolver:
 
 
 def _look_up(*args: Any, **options: Any) -> Any:
-    """Its error is returned: gevent prints a traceback for one that is raised in a thread."""
+    """The addresses, or the error. It is not raised, because gevent prints a traceback for what a thread raises."""
     try:
         return _socket.getaddrinfo(*args, **options)
     except OSError as error:

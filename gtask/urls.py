@@ -1,4 +1,4 @@
-"""Redis URLs: what is wrong with one, and what of it may be shown. Pure, for both programs."""
+"""Redis URLs: what is wrong with one, and which part of it may be shown."""
 
 import re
 from urllib.parse import urlsplit
@@ -8,7 +8,7 @@ ESCAPE = "in user and password write / as %2F, # as %23, ? as %3F and @ as %40"
 
 
 def check(url: str) -> str:
-    """The URL. Raises ValueError with a reason that repeats nothing of it, since any part may be a password's."""
+    """Returns the URL. Raises ValueError with a reason that quotes nothing of it, for any part may be a password."""
     if not url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
         raise ValueError("the URL must begin with redis://, rediss:// or unix://")
     try:
@@ -21,7 +21,8 @@ def check(url: str) -> str:
         if parts.netloc and "@" not in parts.netloc:
             raise ValueError(f"the path of a socket begins with a third slash: unix:///run/redis.sock; {ESCAPE}")
         return url
-    if "@" in parts.path + parts.query + parts.fragment:  # the user part ended too early
+    # A password with an unescaped / ? or # in it has ended the host too early.
+    if "@" in parts.path + parts.query + parts.fragment:
         raise ValueError(ESCAPE)
     try:
         _ = parts.port
@@ -33,17 +34,18 @@ def check(url: str) -> str:
 
 
 def masked(url: str) -> str:
-    """What may be shown of a URL, or of a word that was meant as one: neither user nor password nor query.
+    """The URL, or a word that was meant as one, without user, password and query.
 
-    A password may hold anything, so where a URL is malformed more is hidden than a parser would say.
+    A password may hold any character. So of a malformed URL more is hidden than a parser would take for a password.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "", url
     user, at, host = rest.rpartition("@")
-    if re.search(r"\?\w+=", user):  # perhaps the @ is in the query, and what follows it is a password's end
+    if re.search(r"\?\w+=", user):  # the @ may stand in the query, and a password's end behind it
         return f"{scheme}{separator}***"
     host = re.split(r"[?#]", host)[0]
     if separator and not host.startswith("/"):
-        host = re.sub(r"^(\[[^]]*]|[^/:[]*):(?!\d+(/|$)).*", r"\1:***", host)  # what stands where the port should
+        # What stands in the place of the port and is no number may be a password.
+        host = re.sub(r"^(\[[^]]*]|[^/:[]*):(?!\d+(/|$)).*", r"\1:***", host)
     return f"{scheme}{separator}{'***@' if at else ''}{host}"

@@ -1,9 +1,10 @@
-"""What keeps a task's promises while something holds its event loop: users' code that computes, or that waits in C.
+"""What keeps a task's promises while users' code holds its event loop, because it computes or waits in C.
 
-Then no greenlet runs: no heartbeat, no end at TERM, and the messages in hand wait although other tasks are idle. Two
-native threads do what must be done all the same. One watches. It waits for nothing but the clock and signals, so it is
-always there to name who holds the loop, and to end the process when its time is over. The other one stands in for the
-greenlets: it talks to Redis, by connections of its own. Only C code that keeps Python's lock (the GIL) stops both.
+No greenlet runs then. There is no heartbeat, TERM does not end the task, and the messages in hand wait although other
+tasks are idle. Two native threads do what must be done all the same. The first one watches. It waits for nothing but
+the clock and signals, so it is always there to say who holds the loop, and to end the process when its time is over.
+The second one stands in for the greenlets and talks to Redis, over connections of its own. It may have to wait for
+Redis, which is why the first one leaves this to it. Only C code that keeps Python's lock (the GIL) stops both.
 """
 
 import errno
@@ -32,19 +33,20 @@ from gtask.store import Store
 
 logger = logging.getLogger(__name__)
 
-LATE = 0.1  # seconds without a turn of the loop after which it is held
-TOLD_AFTER = 2.0  # seconds until it is said who holds it, and then each time that it has doubled
-TOLD_AGAIN = 10.0  # seconds at least between lines about different times
-FORCE = 1.0  # seconds after the grace
-LAST_WORDS = 0.5  # seconds
-KEPT_FOR = 10  # heartbeats for which the flag of a generate that holds the loop is kept
-BEAT_WHEN_HELD, BEAT_WHEN_LATE = 0.75, 1.5  # heartbeats since the last one
+LATE = 0.1  # seconds: when the loop has not turned for so long, something holds it
+TOLD_AFTER = 2.0  # seconds until the log says who holds it, and again each time that this has doubled
+TOLD_AGAIN = 10.0  # seconds without such a line after the loop has turned again
+FORCE = 1.0  # seconds after the grace until a process whose loop is held ends by force
+LAST_WORDS = 0.5  # seconds for the last log lines before such an end
+KEPT_FOR = 10  # heartbeats: a generate that holds the loop for longer loses the flag
+# Heartbeats since the last one after which the thread sends one: while the loop is held, and while it turns.
+BEAT_WHEN_HELD, BEAT_WHEN_LATE = 0.75, 1.5
 
 _start_thread = get_original("_thread", "start_new_thread")
 
 
 class StandIn:
-    """Acts for the greenlets of a task, in a thread of its own. What it cannot do it leaves to them."""
+    """Acts for the greenlets of a task, in a thread of its own. Where it fails, it leaves the matter to them."""
 
     def __init__(
         self,
@@ -64,14 +66,14 @@ class StandIn:
         self._heartbeat = heartbeat
         self._grace = grace
         self._beaten = monotonic()
-        self._let_go = 0  # the term whose flag is not kept any more
+        self._let_go = 0  # the number of the term whose flag is not kept any more; 0: none
         self._left = False
         self._busy = False
         self._store: Store | None = None
         self._jobs: Any = get_original("queue", "SimpleQueue")()
 
     def beaten(self) -> None:
-        """A heartbeat has just come, from whomever."""
+        """A heartbeat has just been sent, by this thread or by the greenlet."""
         self._beaten = monotonic()
 
     @property
@@ -80,13 +82,16 @@ class StandIn:
         return self._handler.has_unstarted
 
     def abandon(self) -> None:
-        """In a forked child, where the thread is not: closes its sockets."""
+        """Closes the thread's sockets in a forked child, which has copies of them but not the thread."""
         if self._store is not None:
             self._store.abandon()
 
     def leave_at_once(self, seconds: float) -> None:
-        """Leaves from a thread and a connection made for this alone, because the event loop is broken: stores what is
-        finished, gives back what was not started. Waits for it, but not longer than `seconds`."""
+        """Stores what is finished and gives back what was not started, after the event loop has broken.
+
+        That happens in a thread and over connections made for this alone, because the standing-in thread may be in the
+        middle of something. Returns when it is done, or after `seconds`.
+        """
         left = get_original("_thread", "allocate_lock")()
         left.acquire()
 
@@ -105,8 +110,11 @@ class StandIn:
         _start_thread(self._run, ())
 
     def late(self, held: float, holder: FrameType | None, *, ending: bool, over: bool) -> None:
-        """Makes the thread do what is due, unless it is at it. `held`: for how many seconds the loop has been held (0:
-        it turns), by whom; `ending`: the end was asked for; `over`: the time for a graceful end is over."""
+        """Makes the thread do what is due, unless it is doing so already.
+
+        `held`: for how many seconds the loop has been held (0: it turns), and `holder`: by whom. `ending`: the end was
+        asked for. `over`: the time for a graceful end is over.
+        """
         since = (monotonic() - self._beaten) / self._heartbeat
         if not self._busy and (held or since >= BEAT_WHEN_LATE):
             self._busy = True
@@ -132,15 +140,18 @@ class StandIn:
             self._try(self._handler.give_back_from_outside)
 
     def _try(self, what: Callable[[], None]) -> None:
-        """The greenlets deal with what goes wrong here, as soon as they run again."""
+        """Does it once. The greenlets deal with what goes wrong here, as soon as they run again."""
         try:
             what()
         except (Trouble, NotMember, GtaskError) as error:
             logger.debug("while the event loop is held: %s", error)
 
     def _beat(self, store: Store, held: float, holder: FrameType | None, ending: bool) -> None:
-        """Keeps the membership, and the flag of a generate that holds the loop, but not for ever: one that hangs would
-        keep all others from generating. The flag of a task whose handlers hold the loop may pass to another."""
+        """Keeps the membership, and the flag too if it is generate that holds the loop.
+
+        The flag is not kept for ever, because a generate that hangs would keep all other tasks from generating. It is
+        not kept at all while a handler holds the loop: another task can generate meanwhile.
+        """
         term = self._election.term
         keep = False
         if term is not None and term.number != self._let_go:
@@ -159,7 +170,7 @@ class StandIn:
 
 
 class LoopWatch:
-    """The thread that watches, and the one place to which signals come."""
+    """The thread that watches the event loop. It is also the one place to which signals come."""
 
     def __init__(self, heartbeat: float, grace: float) -> None:
         """`heartbeat` (T) and `grace`, which a graceful end may take, in seconds."""
@@ -167,26 +178,26 @@ class LoopWatch:
         self._grace = grace
         self._main = get_original("_thread", "get_ident")()
         self._loop = get_hub().loop
-        self._asked: float | None = None  # when the loop was asked for a sign of life that has not come yet
+        self._asked: float | None = None  # when the loop was asked for a sign of life; None: it has given it
         self._ask_at = 0.0
         self._tell_at = TOLD_AFTER
         self._told: float | None = None  # for how long the loop had been held when that was last said
         self._quiet_until = 0.0
         self._signalled: float | None = None  # when the first signal came
-        self._ending: float | None = None  # when the end was asked for
+        self._ending: float | None = None  # when the end was asked for, by a signal or otherwise
         self._stand_in: StandIn | None = None
         self._start_no_more: Callable[[], None] = lambda: None
-        self._end: Callable[[int], None] | None = None  # None: nothing runs yet that would have to end
+        self._end: Callable[[int], None] | None = None  # None: there is no task yet that would have to end
         self._over = False
 
     def start(self) -> None:
-        """Begins to watch the event loop of this thread, the main one. Until `attend` a signal ends the process at
-        once, since nothing is in its hands."""
+        """Begins to watch the event loop of the thread that calls this, the main one. Until `attend` is called a signal
+        ends the process at once, because nothing is in its hands yet."""
         self._read, self._write = os.pipe()
         for fd in (self._read, self._write):
             os.set_blocking(fd, False)
-        # Python tells of a signal in two ways: it writes its number into a pipe at once, and calls the handler as soon
-        # as the main thread is out of C code. That may be never, so the pipe is what counts.
+        # Python tells of a signal in two ways. It writes the signal's number into a pipe at once, and it calls the
+        # handler as soon as the main thread comes out of C code. That may be never, so we rely on the pipe.
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in signals.ENDING:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has it ignored
@@ -194,30 +205,31 @@ class LoopWatch:
         _start_thread(self._watch, ())
 
     def attend(self, stand_in: StandIn, start_no_more: Callable[[], None], end: Callable[[int], None]) -> None:
-        """From now on there is a task. Its `end` is called in the event loop; `start_no_more` by whichever thread."""
+        """From now on there is a task. `end` is always called in the event loop, `start_no_more` from the thread."""
         self._start_no_more = start_no_more
         self._end = end
         self._stand_in = stand_in
         stand_in.start()
 
     def beaten(self) -> None:
-        """The regular heartbeat has just come."""
+        """The heartbeat's greenlet has just sent one, so the loop turns."""
         if self._stand_in is not None:
             self._stand_in.beaten()
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)  # users' asyncio may have taken it
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)  # users' asyncio may have taken it away
 
     def ending(self) -> None:
         """The end was asked for."""
         self._ending = self._ending or monotonic()
 
     def stop(self) -> None:
-        """Watches no more, because the process ends by itself from here on. A second signal still ends it at once."""
+        """The loop is watched no more, because the process ends by itself from here on. A second signal still ends it
+        at once."""
         self._over = True
 
     def abandon(self) -> None:
-        """In a forked child: its signals are not the parent's."""
+        """Cuts a forked child off from the pipe that tells its parent of signals."""
         signal.set_wakeup_fd(-1)
-        close = get_original("os", "close")  # gevent's leaves it to the loop
+        close = get_original("os", "close")  # gevent's own would leave it to the loop, which is the parent's
         close(self._read)
         close(self._write)
 
@@ -241,7 +253,7 @@ class LoopWatch:
             self._ask_to_end(EXIT_SOFTWARE)
 
     def _signal(self, number: int) -> None:
-        """The first signal begins the graceful end, a later one ends at once."""
+        """The first signal begins the graceful end. A later one ends the process at once."""
         if number not in signals.ENDING:
             return
         if self._end is None:
@@ -283,7 +295,7 @@ class LoopWatch:
         return LATE
 
     def _answer(self) -> None:
-        """Runs in the event loop."""
+        """The sign of life: this runs in the event loop."""
         self._asked = None
 
     def _held(self, held: float, now: float) -> None:
@@ -305,22 +317,24 @@ class LoopWatch:
 
 
 def _comes_by_pipe(number: int, frame: FrameType | None) -> None:
-    """The handler of our signals, without which Python would not write them into the pipe. A child that users' code has
-    forked has no task that could end, so it ends itself."""
+    """The handler of our signals. Python writes a signal into the pipe only when it has one; it need not do anything.
+
+    A child that users' code has forked inherits the handler and has no task that could end, so it ends itself.
+    """
     if forks.happened:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
 
 def _draws(frame: FrameType | None) -> bool:
-    """Whether the users' generate is running there."""
+    """Whether it is the users' generate that runs in this frame."""
     while frame is not None and frame.f_globals.get("__name__") != "gtask.generator":
         frame = frame.f_back
     return frame is not None
 
 
 def _where(frame: FrameType | None) -> str:
-    """The user's innermost place in what runs there, or else the innermost."""
+    """The innermost place of users' code in what runs there, or else the innermost place of all."""
     if frame is None:
         return "an unknown place"
     return place_in(frame) or f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
