@@ -54,9 +54,10 @@ if redis.call('ZCARD', tasks) < redis.call('HLEN', members) then
   for _, other in ipairs(redis.call('HKEYS', members)) do redis.call('ZADD', tasks, 'NX', stamp, other) end
 end
 
--- We never ask for a pause of more than a minute. One that is longer shows that the clock of Redis was set back.
-local pause = tonumber(redis.call('HGET', generator, 'retry_at') or 0) - now * 1000
-if pause > 0 and pause <= 1000 * LONGEST_PAUSE then want = false else pause = -2 end
+-- A pause that is longer than release.lua gives shows that the clock of Redis was set back.
+local retry_at, failures = unpack(redis.call('HMGET', generator, 'retry_at', 'failures'))
+local pause = (retry_at or 0) - now * 1000
+if pause > 0 and pause <= longest_pause(failures or 1) then want = false else pause = -2 end
 
 local role, state = 0, fence(flag, owner, generator, id, term)
 if state == 'held' then

@@ -3,6 +3,8 @@ local DEAD_AFTER = 5 -- heartbeats: a task of which Redis has not heard for so l
 local STILL_AFTER = 3 -- heartbeats: when no task was heard of for so long, it was Redis that stood still (beat.lua)
 local OWNER_EARLIER = 5 -- milliseconds: the owner's life ends so long before the flag's (fence.lua)
 local FLAG_EARLIER = 1 -- milliseconds: the flag's life ends so long before the time that its SET gave it
-local LONGEST_PAUSE = 60 -- seconds: nobody is elected for longer after a term that failed (release.lua)
+local function longest_pause(failures) -- milliseconds: nobody is elected for longer after so many failed terms in a row
+  return 1000 * math.min(60, 2 ^ (failures - 1))
+end
 local SUSPECTS_TOGETHER = 10 -- as many suspects are tried at once while there are many (reap.lua)
 local LATEST_BLMOVE = 3600 -- seconds: a BLMOVE is not served later than this after its task's death

@@ -20,7 +20,7 @@ if problem then
   -- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
   redis.call('HDEL', generator, 'error')
   local failures = redis.call('HINCRBY', generator, 'failures', 1)
-  local pause = math.floor(1000 * math.min(LONGEST_PAUSE, 2 ^ (failures - 1)) * (1 - tonumber(ARGV[6]) / 4))
+  local pause = math.floor(longest_pause(failures) * (1 - tonumber(ARGV[6]) / 4))
   local time = redis.call('TIME')
   local retry = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + pause)
   redis.call('HSET', generator, 'retry_at', retry, 'error', problem, 'failed', term)
