@@ -1,19 +1,25 @@
 """One connection to Redis, over TCP, TLS or a unix socket, and how long it waits for an answer."""
 
+import select
 import socket
 import ssl
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+import gevent
 import redis
+from gevent.monkey import get_original
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from gtask import strays
 from gtask.threads import looking_up_apart
 
 HANDSHAKE = 1.2  # seconds without an answer to TLS after which we ask whether the server speaks plain Redis
 UNSENT = 128 * 1024  # bytes that may wait in the system's buffers; taking in more would look like progress in sending
+
+_poll = get_original("select", "poll")  # which looks without letting other greenlets run
 
 
 class Patience:
@@ -47,6 +53,8 @@ class _Link:
       message over for ever.
     - How long to wait without progress is said by a Patience, which outlives the connection.
     - A connection that was not used for `trusted` seconds is opened anew, because a firewall may have forgotten it.
+    - An answer that is here is taken, though its time is over or users' code wants something else: its messages may be
+      nowhere else.
     """
 
     _sock: Any
@@ -99,19 +107,39 @@ class _Link:
             self._stretched = True  # the rest is still in buffers, and may take as long as what has gone
             self._sock.settimeout(self.socket_timeout + took)
 
-    def read_response(self: Any, *args: Any, **options: Any) -> Any:
+    def read_response(self: Any, *args: Any, disconnect_on_error: bool = True, **options: Any) -> Any:
         try:
-            answer = super().read_response(*args, **options)  # type: ignore[misc]
-        except redis.TimeoutError:
-            self._patience.failed()
+            answer, in_time = self._awaited(*args, **options)
+        except ResponseError:  # an answer, too
+            raise
+        except BaseException as error:
+            if isinstance(error, redis.TimeoutError):
+                self._patience.failed()
+            if disconnect_on_error:
+                self.disconnect()
             raise
         sent, self._used = self._used, monotonic()
-        if self._patience.answered(self._used - sent) or self._stretched:
+        if (in_time and self._patience.answered(self._used - sent)) or self._stretched:
             self._stretched = False
             self.socket_timeout = self._patience.seconds
             if self._sock is not None:
                 self._sock.settimeout(self.socket_timeout)
         return answer
+
+    def _awaited(self, *args: Any, **options: Any) -> tuple[Any, bool]:
+        """The answer, and whether it came in time: a process that was stopped for long finds, when it goes on, that its
+        time is over, and that the answer is here. The event loop looks at the time first."""
+        in_time = True
+        while True:
+            try:
+                answer = super().read_response(*args, disconnect_on_error=False, **options)  # type: ignore[misc]
+                return answer, in_time
+            except redis.TimeoutError:
+                if self._sock is None or not _readable(self._sock):
+                    raise
+                in_time = False
+            except gevent.Timeout as error:  # a time limit that users' code has left behind
+                strays.say(error)
 
     def _last_word(self) -> RedisError | None:
         """What the server has said before it closed the connection, often the reason."""
@@ -149,6 +177,13 @@ class _TlsConnection(_Link, SSLConnection):
 
     def _shaken(self, sock: socket.socket) -> Any:
         return super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+
+
+def _readable(sock: Any) -> bool:
+    """Whether something has come that was not read yet."""
+    poll = _poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def tcp_options(keep: float) -> dict[int, int]:

@@ -121,10 +121,18 @@ def test_a_delay_is_on_both_ways(proxy, redis) -> None:
 
 
 def test_a_split_reply_comes_in_single_bytes(proxy, redis) -> None:
-    with Client(proxy) as client:
-        laid(proxy, "INCR", "split_to_bytes")
-        client.send("INCR", "n")
-        assert [client.reads() for _ in range(4)] == [b":", b"1", b"\r", b"\n"]
+    def pieces() -> list[bytes]:
+        redis.delete("n")
+        with Client(proxy) as client:
+            laid(proxy, "INCR", "split_to_bytes")
+            client.send("INCR", "n")
+            received = [client.reads()]
+            while b"".join(received) != b":1\r\n":
+                received.append(client.reads())
+            return received
+
+    # A client that a busy machine keeps from reading finds several at once.
+    assert any(pieces() == [b":", b"1", b"\r", b"\n"] for _ in range(5))
 
 
 def test_an_ambush_outlives_a_connection_that_was_lost_before_it_happened(proxy, redis) -> None:

@@ -3,15 +3,18 @@
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import redis
 
+from gtask.connections import COMMAND_TIMEOUT
 from gtask.store import Store
+from tests.commands import Ambush, CommandProxy
 from tests.proxy import Proxy
 from tests.servers import ONE_SERVER, Server
-from tests.tasks import wait_until
+from tests.tasks import TaskProcess, wait_until, waits
 
 MEGABYTE = 1_000_000
 
@@ -169,3 +172,48 @@ def test_nothing_is_sent_over_a_connection_that_is_in_use(server: Server, redis)
         wait_until(lambda: len(monitor.of("ECHO")) == 2, "the end of the history")
         assert len(monitor.of("PING")) == 1
     store.close()
+
+
+# -- late: what a lost answer has brought out of Redis is nowhere else (at-most-once)
+
+
+@contextmanager
+def fetching(server: Server, redis, start, tmp_path: Path, handle: str) -> Iterator[TaskProcess]:
+    """A task that has asked for a batch of 1,000 messages. Redis gives it, and the answer is a second under way."""
+    (tmp_path / "job.py").write_text(
+        "import gevent\n"
+        "limit = gevent.Timeout(0.5)\n"
+        "def generate(last): return []\n"
+        "def plain(message): pass\n"
+        "def leaking(message):\n"
+        "    limit.cancel()\n"
+        "    limit.start()\n"
+    )
+    redis.set("generatorIsActive", 1, ex=600)  # of another program: this task only handles
+    with CommandProxy(server.socket) as proxy:
+        task = start(
+            "--redis", proxy.url, "--generate", "job:generate", "--handle", f"job:{handle}", "--concurrency", "1"
+        )
+        wait_until(lambda: waits(redis), "BLPOP")
+        pops, ambush = proxy.seen["pop"], Ambush("pop", "delay_command", seconds=1)
+        proxy.lay(ambush)
+        redis.rpush("messages", *range(1000))
+        wait_until(lambda: proxy.seen["pop"] > pops)
+        waiting = redis.llen("messages")
+        wait_until(lambda: redis.llen("messages") < waiting, "a batch to be on its way")
+        yield task
+
+
+def test_a_task_that_was_stopped_takes_the_answer_that_came_meanwhile(server, redis, start, tmp_path: Path) -> None:
+    with fetching(server, redis, start, tmp_path, "plain") as task:
+        task.send(signal.SIGSTOP)
+        time.sleep(COMMAND_TIMEOUT + 1)  # no event can tell that a stopped process's time is over
+        task.send(signal.SIGCONT)
+        wait_until(lambda: task.total("processed") == 1000, "all handled")
+        assert "was lost" not in task.stderr
+
+
+def test_a_leaked_timeout_does_not_throw_an_answer_away(server, redis, start, tmp_path: Path) -> None:
+    with fetching(server, redis, start, tmp_path, "leaking") as task:
+        wait_until(lambda: task.total("processed") == 1000, "all handled")
+        assert "Timeout was thrown into a worker" in task.stderr
