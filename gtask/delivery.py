@@ -1,24 +1,23 @@
-"""The two ways in which messages come into a task's hands and leave them. The handler knows neither.
+"""The two ways in which messages come into a task's hands and leave them. The workers know neither.
 
-Calls that change Redis are numbered. One of which no reply came is repeated as it was before any other, and
-the scripts recognise it by its number; so every method here bears repeating after Trouble.
+A hand belongs to one membership. Redis is told of what is in it by numbered calls (calls.py), one after the other: who
+calls the methods that take a `line` sees to it that nobody else does at the same time (turn.py).
 """
 
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
+from typing import Any
 
-from gevent.monkey import get_original
-
-from gtask.exceptions import NotMember, Rejected, Trouble, Unanswered
-from gtask.membership import Membership
+from gtask.calls import Call, Claim, Fail, GiveBack, Leave, Line
+from gtask.exceptions import NotMember, Trouble, Unanswered
+from gtask.outcome import DONE, Failure, Outcome
 from gtask.pace import Reach, Turns
 from gtask.store import REPLY_BYTES, Member, Settled, Store, Suspects
-from gtask.text import printable, read_record
 
 log = logging.getLogger(__name__)
 
@@ -26,286 +25,249 @@ NEAR = 16  # messages in the list beside which an acknowledgement is as quick as
 
 ASTRAY = 3600.0  # seconds: a BLMOVE of which no answer came is not served later than this (reap.lua)
 
-LARGE = 1 << 19  # characters: a failure record that is longer may be longer than what Redis takes
 
-Call = Callable[[Member], None]
-Failure = tuple[str, str]  # a message and the record for `errors`
+class Hand(ABC):
+    """What a task holds under one membership. Methods with a `line` talk to Redis over it. They raise Trouble when it
+    did not answer, and then bear repeating; and NotMember when it does not know the member: see `under`."""
 
-_thread_ident = get_original("_thread", "get_ident")
-
-
-class Delivery(ABC):
-    """One way. `batch` changes when what is in hand is not this task's any more: pass to `done`, `failed` and
-    `give_back` what it was when the message was started, or was to be given back."""
-
-    batch = 0
+    kept_in_redis: bool  # what is in hand stands in a list of Redis', too, so it is not lost with this process
     blocked = False  # this task gets nothing before its hands are empty
 
-    def __init__(self, store: Store, membership: Membership) -> None:
-        """Talks to Redis as the member that `membership` names at the time."""
-        self._greenlets_store = store
-        self._stores: dict[int, Store] = {}  # of native threads
-        self._membership = membership
+    def __init__(self, member: Member, clock: Callable[[], float] = monotonic) -> None:
+        """Empty."""
+        self.member = member
+        self.ready: deque[str] = deque()  # taken, not started
+        self.newest = 0.0  # when the last of them came
+        self._clock = clock
         self._seq = 0
-        self._reach = Reach(REPLY_BYTES)
-
-    def speak_through(self, store: Store) -> None:
-        """In the thread that calls this, which is not the greenlets' own, calls go by `store`: connections belong to a
-        thread. There, NotMember is raised, because joining anew is the greenlets' business."""
-        self._stores[_thread_ident()] = store
-
-    @property
-    def _store(self) -> Store:
-        return self._stores.get(_thread_ident(), self._greenlets_store) if self._stores else self._greenlets_store
+        self._unanswered: Call | None = None  # made, perhaps in vain: it is made again before any other
 
     @abstractmethod
-    def take(self, want: int) -> list[str]:
+    def take(self, want: int, line: Line) -> None:
         """Tells Redis what is finished and takes up to `want` messages, without waiting."""
 
     @abstractmethod
-    def wait(self) -> list[str]:
-        """Waits up to `--wait` seconds for a message, which is returned or comes with the next `take`."""
+    def wait(self, line: Line) -> None:
+        """Waits up to `--wait` seconds for a message, which is ready then, or after the next `take`."""
 
     @abstractmethod
-    def done(self, message: str, batch: int) -> None:
-        """The message was handled."""
-
-    @abstractmethod
-    def failed(self, message: str, record: str, batch: int) -> None:
-        """Its handling failed; `record` belongs into `errors`."""
-
-    @abstractmethod
-    def lost_with(self, running: Iterable[str]) -> Sequence[str]:
-        """Those of the messages that are being handled which nobody would handle again if this task ended now."""
+    def finished(self, message: str, outcome: Outcome) -> None:
+        """The message, once ready, was handled. Redis learns it with the next call."""
 
     @property
     @abstractmethod
-    def unsettled(self) -> bool:
-        """Whether a `take(0)` is owed: something is finished, or came without being handed out."""
+    def owes(self) -> bool:
+        """Whether a `take(0)` is owed: something is finished, or came without being ready."""
 
     @property
     def next_look(self) -> float | None:
         """Seconds until a `take(0)` is owed for what may have come late; None: never."""
         return None
 
-    @abstractmethod
-    def give_back(self, unstarted: Sequence[str], batch: int) -> None:
-        """Returns messages that were not started to the head of the queue, in their order. The same sequence given
-        again is the same call, repeated."""
+    def give_back(self, line: Line) -> None:
+        """Returns what is ready to the head of the queue, in its order."""
+        self._repeat(line)
+        if unstarted := self._unstarted():
+            self._make(self._giving_back(unstarted), line)
 
     @property
-    @abstractmethod
     def returning(self) -> bool:
-        """Whether such a call is on its way: the next one that changes Redis repeats it first."""
+        """Whether such a call has not been answered."""
+        return isinstance(self._unanswered, GiveBack)
 
     @abstractmethod
-    def leave(self, unstarted: Sequence[str]) -> None:
+    def _giving_back(self, unstarted: list[str]) -> Call:
+        """The call that does it."""
+
+    @abstractmethod
+    def leave(self, line: Line) -> None:
         """The same at the end of the task, together with its membership."""
 
     @abstractmethod
-    def rejoined(self) -> bool:
-        """The task has a new id. Whether the unstarted messages in hand are still its own."""
+    def under(self, member: Member) -> "Hand":
+        """The hand of the next membership, for this one's is over. From now on this one is not to be used; what workers
+        who still have it say to it does no harm."""
+
+    def _unstarted(self) -> list[str]:
+        """Out of the workers' hands, though they may run at the same time (in another thread): each message goes to one
+        of both."""
+        taken: list[str] = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self.ready.pop())
+        return taken[::-1]
+
+    def _next(self) -> int:
+        self._seq += 1  # none may be skipped: Redis would take this for a return to an older state of its own
+        return self._seq
+
+    def _make(self, call: Call, line: Line) -> None:
+        self._unanswered = call
+        self._repeat(line)
+
+    def _repeat(self, line: Line) -> None:
+        """Makes the call that has not been answered, if there is one, until it is."""
+        call = self._unanswered
+        if call is None:
+            return
+        older = call.member is not self.member  # then it can be refused, and is, without a word about this membership
+        try:
+            reply = line.ask(call.attempt)
+        except NotMember:
+            if self._unanswered is call:
+                self._unanswered = None
+                call.refused()
+            if not older:
+                raise
+            return
+        if self._unanswered is call:  # or else the native thread has made it again meanwhile, and got the same reply
+            self._unanswered = None
+            call.done(reply)
 
 
-class AtMostOnce(Delivery):
-    """The source's BLPOP: what is taken is out of Redis, and lost with the process."""
+class AtMostOnce(Hand):
+    """The source's BLPOP: what is taken is out of Redis, and lost with the process.
 
-    def __init__(self, store: Store, membership: Membership) -> None:
-        super().__init__(store, membership)
-        self._failed: list[Failure] = []
-        self._call: Call | None = None  # on its way, repeated until its reply has come
-        self._back: Call | None = None  # it, if it gives back or leaves
-        self._returned: Sequence[str] | None = None  # what the newest `_back` gives back
-        self._leaving = False
+    So it stays this task's own whatever becomes of the membership: the next one's hand is the same, and what is still
+    to be said is said as the new member.
+    """
 
-    def take(self, want: int) -> list[str]:
-        self._settle()
-        reach = self._reach.bytes(monotonic())
+    kept_in_redis = False
+
+    def __init__(self, member: Member, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(member, clock)
+        self._failures: list[Failure] = []  # not stored yet
+        self._reach = Reach(REPLY_BYTES)
+
+    def take(self, want: int, line: Line) -> None:
+        self._store_failures(line)
+        line.ask(partial(self._pop, want))
+
+    def _pop(self, want: int, store: Store) -> None:
+        reach = self._reach.bytes(self._clock())
         want = want * reach // REPLY_BYTES  # small messages too: it is not known what was too large
         # One message is what BLPOP is for; only a batch is worth a call that may find nothing.
         if want <= 1:
-            return []
+            return
         try:
-            return self._store.pop(want, reach)
+            messages = store.pop(want, reach)
         except Unanswered:
-            self._reach.lost(monotonic())
+            self._reach.lost(self._clock())
             log.warning("an answer of Redis was lost, and with it up to %d messages (at-most-once); the next requests "
                         "are for less", want)  # fmt: skip
             raise
+        if messages:
+            self.ready.extend(messages)
+            self.newest = self._clock()
 
-    def wait(self) -> list[str]:
-        message = self._store.blpop()
-        return [] if message is None else [message]
+    def wait(self, line: Line) -> None:
+        message = line.ask(Store.blpop)
+        if message is not None:
+            self.ready.append(message)
+            self.newest = self._clock()
 
-    def done(self, message: str, batch: int) -> None:
-        pass
-
-    def failed(self, message: str, record: str, batch: int) -> None:
-        self._failed.append((message, record))
-
-    def lost_with(self, running: Iterable[str]) -> Sequence[str]:
-        return list(running)
-
-    @property
-    def unsettled(self) -> bool:
-        return bool(self._failed or self._call)
-
-    def give_back(self, unstarted: Sequence[str], batch: int) -> None:
-        if self._returned is not unstarted:
-            self._settle()
-            seq = self._next()
-            self._back = lambda me: self._store.give_back(me, seq, leave=False, messages=unstarted)
-            self._returned = unstarted
-        if self._back is not None:
-            self._complete(self._back)
-
-    def leave(self, unstarted: Sequence[str]) -> None:
-        if not self._leaving:
-            self._settle()
-            self._leaving, self._back = True, self._leave(unstarted)
-        if self._back is not None:
-            self._complete(self._back)
-
-    def _leave(self, unstarted: Sequence[str]) -> Call:
-        seq, lost = self._next(), False
-
-        def leave(me: Member) -> None:
-            nonlocal lost
-            try:
-                self._store.give_back(me, seq, leave=True, messages=unstarted)
-            except Trouble:
-                lost = True
-                raise
-            except NotMember:
-                # Either the attempt before has arrived, and ended the membership; or this task was taken for dead.
-                if unstarted and not lost:
-                    raise
-
-        return leave
+    def finished(self, message: str, outcome: Outcome) -> None:
+        if outcome is not DONE:
+            self._failures.append((message, outcome.record))
 
     @property
-    def returning(self) -> bool:
-        return self._back is not None
+    def owes(self) -> bool:
+        return bool(self._failures or self._unanswered)
 
-    def rejoined(self) -> bool:
-        return True
+    def _store_failures(self, line: Line) -> None:
+        self._repeat(line)
+        if self._failures:
+            failures = list(self._failures)
+            stored = partial(self._stored, len(failures))
+            self._make(Fail(member=self.member, seq=self._next(), failures=failures, done=stored), line)
 
-    def _settle(self) -> None:
-        self._complete(self._call)
-        if self._failed:
-            storing = self._storing(self._next(), self._failed)
-            self._failed = []
-            self._complete(storing)
+    def _stored(self, count: int, reply: Any) -> None:
+        del self._failures[:count]
 
-    def _storing(self, seq: int, failed: list[Failure]) -> Call:
-        def store(me: Member) -> None:
-            nonlocal failed
-            try:
-                self._store.fail(me, seq, [record for _, record in failed])
-            except (Trouble, Rejected) as error:
-                before, failed = failed, _shorter(failed)
-                if failed != before and isinstance(error, Rejected):
-                    raise Trouble(str(error)) from error  # the next attempt is smaller
-                raise
+    def _giving_back(self, unstarted: list[str]) -> Call:
+        back = partial(self.ready.extendleft, unstarted[::-1])
+        return GiveBack(member=self.member, seq=self._next(), messages=unstarted, refused=back)
 
-        return store
+    def leave(self, line: Line) -> None:
+        self._store_failures(line)
+        unstarted = self._unstarted()
+        back = partial(self.ready.extendleft, unstarted[::-1])
+        self._make(Leave(member=self.member, seq=self._next(), messages=unstarted, refused=back), line)
 
-    def _complete(self, call: Call | None) -> None:
-        """Makes the call until it is done, as another member if need be; after Trouble it is still to be made."""
-        self._call = call
-        while self._call is not None:
-            member = self._membership.member
-            try:
-                self._call(member)
-                if self._back is self._call:
-                    self._back = None
-                self._call = None
-            except NotMember:
-                self._membership.join(instead_of=member, to_store=True)
-
-    def _next(self) -> int:
-        self._seq += 1
-        return self._seq
+    def under(self, member: Member) -> Hand:
+        self.member = member
+        return self
 
 
-class AtLeastOnce(Delivery):
+class AtLeastOnce(Hand):
     """BLMOVE and the claim script: a message is in this task's in-flight list until its handler returned.
 
     Redis forgets the list only with the acknowledgement; when this task dies, others return what it holds.
     """
 
-    def __init__(self, store: Store, membership: Membership) -> None:
-        super().__init__(store, membership)
-        self._turns = Turns()
-        self._moved: int | None = None  # the id to whose list BLMOVE may have brought what was not handed out yet
-        self._anew()
+    kept_in_redis = True
 
-    def _anew(self) -> None:
+    def __init__(
+        self,
+        member: Member,
+        clock: Callable[[], float] = monotonic,
+        *,
+        turns: Turns | None = None,
+        reach: Reach | None = None,
+    ) -> None:
+        """`turns` and `reach`: those of the hand before."""
+        super().__init__(member, clock)
+        self._turns = turns or Turns()
+        self._reach = reach or Reach(REPLY_BYTES)
+        self._over = False  # the membership is
         # Handed out to this task and not acknowledged: those in its list, and those that take long (call.lua).
         self._near: list[str] = []
         self._long: Counter[str] = Counter()
         self._suspects = Suspects.NONE
-        self._done: list[str] = []
-        self._failed: list[Failure] = []
-        self._claim: _Claim | None = None
-        self._back: tuple[int, int] | None = None  # a give_back on its way: its number, how many
-        self._waiting = False  # a BLMOVE is on its way
+        self._finished: list[str] = []
+        self._failures: list[Failure] = []
+        self._moved = False  # a BLMOVE may have brought something into the list which was not handed out yet
+        self._waiting = False  # one is on its way
         # One of which no answer came may be served however late: its time, and the time of the next look.
         self._astray: tuple[float, float] | None = None
-        self._returned: Sequence[str] | None = None  # what the newest one gives back
-        self.blocked = False
 
-    def take(self, want: int) -> list[str]:
-        self._complete_back()
-        if self._moved not in (None, self._membership.member.task_id):
-            self._store.reap(self._moved)  # taken for dead meanwhile: it came too late for the reaper
-            self._moved = None
-        if self._claim is None:
-            self._seq += 1
-            turn = self._turns.mine(monotonic(), waiting=self._suspects is not Suspects.NONE)
-            reach = self._reach.bytes(monotonic())
-            self._claim = _Claim(self._seq, want, reach, turn, self._settle(want), self._failed)
-            self._done, self._failed = [], []
-        claim, batch, member = self._claim, self.batch, self._membership.member
-        moved, self._moved = self._moved, None
-        try:
-            suspects, messages = self._store.claim(
-                member, claim.seq, claim.want, replace(claim.settled, failed=[record for _, record in claim.failed]),
-                turn=claim.turn, reply_bytes=claim.reply_bytes,
-            )  # fmt: skip
-        except (Trouble, Rejected) as error:
-            self._moved = self._moved or moved
-            if batch == self.batch:
-                smaller = replace(claim, failed=_shorter(claim.failed))
-                if isinstance(error, Unanswered):
-                    smaller = replace(smaller, reply_bytes=self._reach.lost(monotonic()))
-                self._claim = smaller
-                if isinstance(error, Rejected) and smaller != claim:
-                    raise Trouble(str(error)) from error
-            raise
-        except NotMember:
-            self._moved = self._moved or moved
-            self._membership.join(instead_of=member)
-            return []
-        if batch != self.batch:
-            return []  # taken for dead between claim and reply: these messages are the queue's again
-        self._claim, self._suspects = None, suspects
-        self.blocked = suspects in (Suspects.WAIT_FOR_US, Suspects.IN_HAND)
-        if messages and self.blocked:
-            self._turns.served()
-        self._near = self._near + messages
-        self._looked()
-        return messages
+    def take(self, want: int, line: Line) -> None:
+        self._repeat(line)
+        now = self._clock()
+        turn = self._turns.mine(now, waiting=self._suspects is not Suspects.NONE)
+        # Failures come into their list before the messages into theirs, so none is acknowledged without its record.
+        finished, failures = _emptied(self._finished), _emptied(self._failures)
+        self._moved = False
+        claim = Claim(
+            member=self.member, seq=self._next(), want=want, turn=turn, settled=self._settled(finished, want),
+            failures=failures, reply_bytes=self._reach.bytes(now), lost=lambda: self._reach.lost(self._clock()),
+            done=self._claimed,
+        )  # fmt: skip
+        self._make(claim, line)
 
-    def _settle(self, want: int) -> Settled:
+    def _claimed(self, reply: tuple[Suspects, list[str]]) -> None:
+        if self._over:
+            return  # taken for dead between claim and reply: these messages are the queue's again
+        self._suspects, messages = reply
+        self.blocked = self._suspects in (Suspects.WAIT_FOR_US, Suspects.IN_HAND)
+        if messages:
+            if self.blocked:
+                self._turns.served()
+            self._near = self._near + messages
+            self.ready.extend(messages)
+            self.newest = self._clock()
+        if self._astray is not None:  # each look at what may have come late is twice as late as the one before
+            lost, now = self._astray[0], self._clock()
+            self._astray = (lost, now + (now - lost)) if now - lost < ASTRAY else None
+
+    def _settled(self, finished: list[str], want: int) -> Settled:
         """What to tell of the messages in hand: what stays or what is finished, whichever is shorter."""
-        done = self._done
-        if len(done) == len(self._near) + self._long.total():
+        if len(finished) == len(self._near) + self._long.total():
             self._near, self._long = [], Counter()
             return Settled(all=True)
         # Of equal messages the oldest one counts as finished: those behind it may be given back as not started.
         long, near = [], []
-        for message in done:
+        for message in finished:
             if message in self._long:
                 self._long[message] -= 1
                 if not self._long[message]:
@@ -327,114 +289,66 @@ class AtLeastOnce(Delivery):
         if away:
             self._long.update(stay)
             self._near = []
-        if sum(map(len, stay)) > sum(map(len, done)):
-            return Settled(finished=done, away=away)
+        if sum(map(len, stay)) > sum(map(len, finished)):
+            return Settled(finished=finished, away=away)
         return Settled(stay=stay, finished=long, away=away)
 
-    def wait(self) -> list[str]:
-        task_id = self._membership.member.task_id
+    def wait(self, line: Line) -> None:
         self._waiting = True
         try:
-            moved = self._store.blmove(task_id)
-        except Trouble:
-            self._moved = task_id  # perhaps: only the reply may be lost
-            self._astray = (monotonic(), monotonic())
-            raise
+            line.ask(self._wait)
         finally:
             self._waiting = False
+
+    def _wait(self, store: Store) -> None:
+        if self._over:
+            return
+        try:
+            moved = store.blmove(self.member.task_id)
+        except Trouble:
+            self._moved = True  # perhaps: only the reply may be lost
+            self._astray = (self._clock(), self._clock())
+            raise
         if moved:
-            self._moved = task_id
-        return []  # the list is the truth: the next take hands out what came, even if this reply is lost
+            self._moved = True  # the list is the truth: the next `take` hands out what came, even if this reply is lost
 
-    def done(self, message: str, batch: int) -> None:
-        if batch == self.batch:
-            self._done.append(message)
-
-    def failed(self, message: str, record: str, batch: int) -> None:
-        if batch == self.batch:
-            self._done.append(message)
-            self._failed.append((message, record))
-
-    def lost_with(self, running: Iterable[str]) -> Sequence[str]:
-        return []  # they are on this task's list, and `leave` gives them back
+    def finished(self, message: str, outcome: Outcome) -> None:
+        if outcome is not DONE:
+            self._failures.append((message, outcome.record))
+        self._finished.append(message)
 
     @property
-    def unsettled(self) -> bool:
-        return bool(self._done or self._claim or self._moved is not None or self.next_look == 0)
+    def owes(self) -> bool:
+        return bool(self._finished or self._unanswered or self._moved or self.next_look == 0)
 
     @property
     def next_look(self) -> float | None:
-        return None if self._astray is None else max(0.0, self._astray[1] - monotonic())
+        return None if self._astray is None else max(0.0, self._astray[1] - self._clock())
 
-    def _looked(self) -> None:
-        """Each look at what may have come late is twice as late as the one before."""
-        if self._astray is not None:
-            lost, now = self._astray[0], monotonic()
-            self._astray = (lost, now + (now - lost)) if now - lost < ASTRAY else None
+    def _giving_back(self, unstarted: list[str]) -> Call:
+        count = len(unstarted)
+        return GiveBack(member=self.member, seq=self._next(), count=count, done=partial(self._given_back, count))
 
-    def give_back(self, unstarted: Sequence[str], batch: int) -> None:
-        if batch != self.batch:
-            return  # taken for dead since then: they are the queue's again
-        if self._returned is not unstarted:
-            self._complete_back()
-            self._seq += 1
-            self._back, self._returned = (self._seq, len(unstarted)), unstarted
-        self._complete_back()
+    def _given_back(self, count: int, reply: Any) -> None:
+        if count > len(self._near):
+            self._near, self._long = [*self._long.elements(), *self._near], Counter()
+        del self._near[len(self._near) - count :]
 
-    def _complete_back(self) -> None:
-        if self._back is None:
-            return
-        (seq, count), batch, member = self._back, self.batch, self._membership.member
-        try:
-            self._store.give_back(member, seq, leave=False, unstarted=count)
-        except NotMember:
-            self._membership.join(instead_of=member)
-        if batch == self.batch:
-            self._back = None
-            if count > len(self._near):
-                self._near, self._long = [*self._long.elements(), *self._near], Counter()
-            del self._near[len(self._near) - count :]
+    def leave(self, line: Line) -> None:
+        if self.owes:
+            self.take(0, line)  # what this might bring is still on the list and goes back with the rest
+        self.ready.clear()
+        astray = self._waiting or self._astray is not None
+        self._make(Leave(member=self.member, seq=self._next(), astray=astray), line)
 
-    @property
-    def returning(self) -> bool:
-        return self._back is not None
-
-    def leave(self, unstarted: Sequence[str]) -> None:
-        if self.unsettled:
-            self.take(0)  # what this might bring is still on the list and goes back with the rest
-        self._seq += 1
-        with suppress(NotMember):  # then it was done already, here or by whoever took this task for dead
-            astray = self._waiting or self._astray is not None
-            self._store.give_back(self._membership.member, self._seq, leave=True, astray=astray)
-
-    def rejoined(self) -> bool:
-        self.batch += 1
-        self._anew()
-        return False
+    def under(self, member: Member) -> Hand:
+        self._over = True
+        self.ready.clear()  # they are the queue's again
+        return AtLeastOnce(member, self._clock, turns=self._turns, reach=self._reach)
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """A claim on its way: repeated as it is until its reply has come."""
-
-    seq: int
-    want: int
-    reply_bytes: int
-    turn: bool
-    settled: Settled  # but for the failures
-    failed: list[Failure]
-
-
-def _shorter(failed: list[Failure]) -> list[Failure]:
-    """The failures after a call that Redis did not take, perhaps because of their size: for large ones the message as
-    it is, which Redis took once; the log says why it failed."""
-    kept = []
-    for message, record in failed:
-        if record != message and len(record) > LARGE:
-            log.warning(
-                "a failed message of %d characters stands in errors as it is, for Redis did not take its record: %s",
-                len(message), printable(str(read_record(record)["error"])),
-            )  # fmt: skip
-            record = message  # noqa: PLW2901
-        kept.append((message, record))
-    return kept
+def _emptied(items: list[Any]) -> list[Any]:
+    """What it held. Another thread may append to it at the same time."""
+    taken = items[:]
+    del items[: len(taken)]
+    return taken

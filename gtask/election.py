@@ -56,14 +56,12 @@ class Election:
         with self._asking:
             began = monotonic()
             member = self._membership.member
-            try:
-                beat = self._beat(member)
-            except NotMember:
+            while (beat := self._beat(member)) is None:
                 self.term = None
-                if not self._membership.join(instead_of=member):
+                try:
+                    member = self._membership.join(instead_of=member)
+                except NotMember:
                     return self._heartbeat  # this task is ending
-                member = self._membership.member
-                beat = self._beat(member)
             self.dead = beat.dead
             self._warn_of_an_endless_flag(beat.endless)
             if beat.elected:
@@ -77,7 +75,8 @@ class Election:
             now = monotonic()
             return pause(beat, self._heartbeat, now - began, self._stands_from - now)
 
-    def _beat(self, member: Member) -> Beat:
+    def _beat(self, member: Member) -> Beat | None:
+        """None: Redis does not know this member."""
         began = monotonic()
         want = self.standing and not self.generating and began >= self._stands_from
         try:
@@ -85,6 +84,8 @@ class Election:
         except Trouble:
             self.beats_since = inf
             raise
+        except NotMember:
+            return None
         self.beats_since = min(self.beats_since, began)
         return beat
 

@@ -6,13 +6,7 @@ while more are in hand rouses one idle colleague, so a message that blocks holds
 """
 
 import logging
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from math import inf
 from time import monotonic, perf_counter
-from traceback import format_exception_only
-from typing import TypeVar
 
 import gevent
 from gevent.event import Event
@@ -20,101 +14,72 @@ from gevent.lock import Semaphore
 
 from gtask import forks, strays
 from gtask.breath import SLICE, breathe
-from gtask.delivery import Delivery
-from gtask.exceptions import GtaskError, NotMember, Trouble
+from gtask.delivery import Hand
+from gtask.exceptions import GtaskError
 from gtask.functions import Handle, check_result
-from gtask.outage import Outage
-from gtask.pace import HORIZON, Pace
-from gtask.places import place_of
+from gtask.outcome import DONE, Outcome, decide, failed
+from gtask.pace import HORIZON
 from gtask.report import Totals
 from gtask.store import Store
-from gtask.text import failure_record, printable
-from gtask.turn import Turn
+from gtask.supply import Supply
+from gtask.text import printable
 
 log = logging.getLogger(__name__)
 
-STALE = 2 * HORIZON  # seconds: what could not be started by then goes back, others may be free
 BLOCKED_FOR = 1.0  # seconds: until it is asked again whether there is nothing for hands that are not empty
 FAILURES_LOG_INTERVAL = 10.0
 
-T = TypeVar("T")
+
+class Idle:
+    """The workers that wait until there is something to do."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.rousing = False  # one of them has been roused and has not run yet
+        self._rouse = Semaphore(0)
+
+    def wait(self) -> None:
+        """Until this worker is roused."""
+        self.count += 1
+        try:
+            self._rouse.acquire()
+        finally:
+            self.count -= 1
+            self.rousing = False
+
+    def rouse_one(self) -> None:
+        """There is something to do for one more."""
+        self.rousing = True
+        self._rouse.release()
+
+    def rouse_all(self) -> None:
+        """All are to look what there is now."""
+        for _ in range(self.count):
+            self._rouse.release()
 
 
 class Handler:
-    """Owner of the messages in this process's hands."""
+    """The workers, and what they are at."""
 
-    def __init__(
-        self,
-        handle: Handle,
-        delivery: Delivery,
-        *,
-        outage: Outage,
-        totals: Totals,
-        unblock: Callable[[], None],
-        expired: Event,
-    ) -> None:
-        """`unblock` ends a `delivery.wait` that goes on; `expired`: when set, give up on Redis."""
+    def __init__(self, handle: Handle, supply: Supply, totals: Totals) -> None:
+        """`supply`: where the messages come from."""
         self._handle = handle
-        self._delivery = delivery
-        self._outage = outage
+        self._supply = supply
         self._totals = totals
-        self._unblock = unblock
-        self._expired = expired
-        self._task_id = 0
-        self._pace = Pace()
-        self._in_hand: deque[str] = deque()  # taken, not started
         self._running: list[str | None] = []  # for each worker: the message that it has started and not finished
-        self._turn = Turn()
-        self._fetched_at = 0.0  # when the newest message in hand came
-        self._settled_at = 0.0  # when Redis last learned what is finished
-        self._log_at = 0.0
-        self._measured_from = (0.0, 0)  # time, processed
+        self._idle = Idle()
         self._yield_at = 0.0
         self._breathing = False  # a worker lets the others run, and goes on after that
-        self._taking = Event()
-        self._not_taking = Event()
-        self._not_taking.set()
         self._ending = False
-        self._waiting = False  # a worker waits in Redis for the next message
-        self._idle = 0  # workers that wait to be roused
-        self._rouse = Semaphore(0)
-        self._rousing = False
-        self._busy = Event()  # there may be something for `tend`
         self._change = Event()  # for `finish`: a worker has ended
+        self._log_at = 0.0
 
     # -- what the task tells it
 
     def resume(self) -> None:
         """This task is a handler: takes messages (again)."""
-        self._not_taking.clear()
-        self._taking.set()
-        self._rouse_all()
-
-    def pause(self, deadline: float = inf) -> None:
-        """This task generates: takes no more, finishes what it has in hand, and ends a wait that goes on (it
-        returns when that has ended, or at the `deadline` on the monotonic clock)."""
-        self._taking.clear()
-        self._not_taking.set()
-        # The command that waits may not have reached Redis yet, so one call may come too early.
-        while self._waiting and not self._taking.is_set():
-            try:
-                self._unblock()
-            except Trouble as trouble:
-                log.debug("cannot end the wait early: %s", trouble)
-            gevent.sleep(0.02)
-            if monotonic() >= deadline:
-                break
-
-    def rejoined(self, task_id: int) -> None:
-        """The task has a new id; what is in hand may belong to the queue again."""
-        self._task_id = task_id
-        if not self._delivery.rejoined():
-            self._in_hand.clear()
-
-    @property
-    def taking(self) -> bool:
-        """Whether this task is a handler now."""
-        return bool(self._taking.is_set())
+        self._supply.resume()
+        self._idle.rouse_all()
 
     def start_no_more(self) -> None:
         """From now on no message is started. A signal's handler may call this: it only sets a flag, so it holds even
@@ -129,9 +94,9 @@ class Handler:
         """Takes no more, gives back what was not started, and finishes the rest until the `deadline` on the
         monotonic clock. Returns how many messages are not finished then."""
         self.start_no_more()
-        self._rouse_all()
-        self.pause(deadline)
-        self._give_back()
+        self._idle.rouse_all()
+        self._supply.pause(deadline)
+        self._supply.give_back()
         while self._unfinished and (left := deadline - monotonic()) > 0:
             self._change.clear()
             self._change.wait(left)
@@ -141,67 +106,26 @@ class Handler:
         """After `finish`: stores what is finished, gives back the rest, ends the membership. What at-most-once
         delivery cannot give back becomes a failure, "not finished within --grace"; `grace` in seconds."""
         self._fail_unfinished(grace)
-        with self._turn, suppress(Trouble):
-            unstarted = list(self._in_hand)
-            self._insist(lambda: self._delivery.leave(unstarted))
+        self._supply.leave()
+
+    def leave_from_outside(self, store: Store, grace: float) -> None:
+        """The same, from a native thread with connections of its own, when the time is over and the event loop is still
+        held. Raises Trouble or NotMember."""
+        self.start_no_more()
+        self._fail_unfinished(grace)
+        self._supply.leave_from_outside(store)
 
     def _fail_unfinished(self, grace: float) -> None:
-        for message in self._delivery.lost_with(self._unfinished):
+        hand = self._supply.hand
+        for message in [] if hand.kept_in_redis else self._unfinished:
             self._totals.errors += 1
             self._totals.processed += 1
-            record = failure_record(message, f"not finished within --grace {grace:g}", self._task_id)
-            self._delivery.failed(message, record, self._delivery.batch)
+            hand.finished(message, failed(message, f"not finished within --grace {grace:g}", hand.member.task_id))
 
     @property
     def _unfinished(self) -> list[str]:
         """The messages that are being handled."""
         return [message for message in self._running if message is not None]
-
-    # -- what the native thread does instead, while the event loop is held
-
-    @property
-    def has_unstarted(self) -> bool:
-        """Whether there are messages in hand which others could have."""
-        return bool(self._in_hand or self._delivery.returning)
-
-    def speak_through(self, store: Store) -> None:
-        """The calling thread has connections of its own."""
-        self._delivery.speak_through(store)
-
-    def give_back_from_outside(self) -> None:
-        """Returns what was not started, unless a greenlet's call is on its way. One attempt: raises Trouble or
-        NotMember; bears repeating."""
-        if self.has_unstarted and self._turn.take_if_free():
-            unstarted = self._take_unstarted()
-            self._pace.idle()
-            try:
-                self._delivery.give_back(unstarted, self._delivery.batch)
-            except (Trouble, NotMember):
-                if not self._delivery.returning:  # not even tried: there was an older call to repeat
-                    self._in_hand.extendleft(reversed(unstarted))
-                raise
-            finally:
-                self._turn.give_up()
-
-    def leave_from_outside(self, grace: float) -> None:
-        """The same as `leave`, when the time is over and the loop is still held. A greenlet's call that is on its way
-        is made again here, which its number allows."""
-        self.start_no_more()
-        mine = self._turn.take_if_free()
-        try:
-            self._fail_unfinished(grace)
-            self._delivery.leave(self._take_unstarted())
-        finally:
-            if mine:
-                self._turn.give_up()
-
-    def _take_unstarted(self) -> list[str]:
-        """Out of the workers' hands, though they may run at the same time: each message goes to one of both."""
-        taken: list[str] = []
-        with suppress(IndexError):
-            while True:
-                taken.append(self._in_hand.pop())
-        return taken[::-1]
 
     # -- workers
 
@@ -215,48 +139,53 @@ class Handler:
         self._running.append(None)
         while True:
             try:
-                return self._handle_on(number)
+                while hand := self._refill():
+                    self.work_off(hand, number)
+                self._change.set()
+                return
             except GtaskError:  # ours, and the end of this task
                 raise
             except BaseException as error:
                 strays.say(error)
 
-    def _handle_on(self, number: int) -> None:
-        function, new_context, running = self._handle.function, self._handle.new_context, self._running
-        in_hand, delivery, totals = self._in_hand, self._delivery, self._totals
-        while (in_hand and not self._ending) or self._refill():
+    def work_off(self, hand: Hand, number: int) -> None:
+        """Handles, as worker `number`, what is ready in this hand, until nothing is: perhaps because it is not the
+        task's hand any more."""
+        function, new_context = self._handle.function, self._handle.new_context
+        ready, finished, running, totals = hand.ready, hand.finished, self._running, self._totals
+        idle, supply = self._idle, self._supply
+        while ready and not self._ending:
             try:
-                message = in_hand.popleft()
+                message = ready.popleft()
             except IndexError:  # the native thread has just returned it
-                continue
-            batch = delivery.batch
-            if self._idle and not (self._rousing or self._breathing) and (in_hand or not self._waiting):
-                self._rouse_one()
+                break
+            if idle.count and not (idle.rousing or self._breathing) and (ready or not supply.waiting):
+                idle.rouse_one()
             running[number] = message
             try:
                 result = new_context().run(function, message)
                 if result is not None:
                     check_result(result)
+                outcome = DONE
             except BaseException as error:  # SystemExit, gevent.Timeout: no less a failure of this message
                 if forks.happened:
                     forks.end(error)
                 totals.errors += 1
-                delivery.failed(message, self._record(message, error), batch)
-            else:
-                delivery.done(message, batch)
+                outcome = decide(message, error, hand.member.task_id)
+                self._log(outcome, error)
+            finished(message, outcome)
             running[number] = None
             totals.processed += 1
             if perf_counter() >= self._yield_at:
                 self._breathe()
-        self._change.set()
 
     def _breathe(self) -> None:
         if forks.happened:
             forks.end()
-        if self._in_hand and perf_counter() - self._fetched_at > STALE:
-            self._give_back()
+        if self._supply.stale:
+            self._supply.give_back()
         if self._breathing:
-            self._be_idle()  # one that goes on is enough: in one turn of the loop all of them would take a slice each
+            self._idle.wait()  # one that goes on is enough: in one turn of the loop all of them would take a slice each
             return
         self._breathing = True
         try:
@@ -265,119 +194,54 @@ class Handler:
             self._breathing = False
         self._yield_at = perf_counter() + SLICE
 
-    def _refill(self) -> bool:
-        """Returns True as soon as a message is in hand, False at the end."""
+    def _refill(self) -> Hand | None:
+        """Returns the hand as soon as a message is ready in it; None at the end."""
+        supply = self._supply
         while not self._ending:
-            if self._taking.is_set():
-                self._fetch()
+            if not supply.paused.is_set():
+                supply.fetch(self._totals.processed)
             if self._ending:  # it has come while this worker waited for its turn or for Redis
                 break
-            if self._in_hand:
-                return True
-            if not self._taking.is_set() or self._waiting or (self._delivery.blocked and self._unfinished):
-                self._be_idle()
-            elif self._delivery.blocked:
+            hand = supply.hand
+            if hand.ready:
+                return hand
+            if supply.paused.is_set() or supply.waiting or (hand.blocked and self._unfinished):
+                self._idle.wait()
+            elif hand.blocked:
                 gevent.sleep(SLICE)
             else:
-                self._wait()
-        return False
+                supply.wait(self._totals.processed)
+        return None
 
-    def _fetch(self) -> None:
-        """Acknowledges what is finished and takes the next batch, unless another worker just did."""
-        with self._turn:
-            if not self._in_hand:
-                now, processed = perf_counter(), self._totals.processed
-                since, before = self._measured_from
-                self._pace.measured(processed - before, now - since)
-                self._measured_from = (now, processed)
-                self._take(self._pace.want())
-
-    def _take(self, want: int) -> None:
-        with suppress(Trouble):  # the end has come without Redis
-            self._receive(self._insist(lambda: self._delivery.take(want)))
-        self._settled_at = perf_counter()
-
-    def _receive(self, messages: list[str]) -> None:
-        if messages:
-            self._in_hand.extend(messages)
-            self._fetched_at = perf_counter()
-            self._busy.set()
-
-    def _wait(self) -> None:
-        """Waits in Redis for the next message. One worker does so for all."""
-        self._waiting = True
-        try:
-            messages = self._outage.insist("waiting", self._delivery.wait, self._not_taking)
-        except Trouble:
-            messages = []
-        finally:
-            self._waiting = False
-        if not messages:
-            self._pace.idle()
-        self._receive(messages)
-        if self._delivery.unsettled:
-            self._busy.set()
-        self._measured_from = (perf_counter(), self._totals.processed)
-
-    def _give_back(self) -> None:
-        """Returns what was not started: this process is slower than it seemed, or ends."""
-        with self._turn:
-            unstarted, batch = list(self._in_hand), self._delivery.batch
-            self._in_hand.clear()
-            self._pace.idle()
-            if unstarted:
-                with suppress(Trouble):  # then it goes with `leave`
-                    self._insist(lambda: self._delivery.give_back(unstarted, batch))
-
-    def _insist(self, attempt: Callable[[], T]) -> T:
-        return self._outage.insist("handler", attempt, self._expired)
-
-    def _be_idle(self) -> None:
-        self._idle += 1
-        try:
-            self._rouse.acquire()
-        finally:
-            self._idle -= 1
-            self._rousing = False
-
-    def _rouse_one(self) -> None:
-        self._rousing = True
-        self._rouse.release()
-
-    def _rouse_all(self) -> None:
-        for _ in range(self._idle):
-            self._rouse.release()
-
-    # -- beside the workers
-
-    def tend(self) -> None:
-        """While messages are in hand: acknowledges what was finished when no worker comes to it because all
-        are held up or this task generates, gives back what was not started in time, and has a worker ask again when
-        this task gets nothing before its hands are empty. Later, too, it looks for what may have come late."""
-        while True:
-            self._busy.wait(self._delivery.next_look)
-            gevent.sleep(HORIZON)
-            now = perf_counter()
-            if self._in_hand and now - self._fetched_at > STALE:
-                self._give_back()
-            elif self._delivery.unsettled and now - self._settled_at > HORIZON:
-                with self._turn:
-                    self._take(0)
-                if self._in_hand and self._idle:
-                    self._rouse_one()
-            elif self._delivery.blocked and self._idle and now - self._settled_at > BLOCKED_FOR:
-                self._rouse_one()
-            if not (self._in_hand or self._unfinished or self._delivery.unsettled):
-                self._busy.clear()
-
-    def _record(self, message: str, error: BaseException) -> str:
-        """The failure as `errors` keeps it. Bytes that are no UTF-8 become surrogate escapes."""
-        reason = "".join(format_exception_only(error)).strip()
-        if place := place_of(error):
-            reason += f" ({place})"
+    def _log(self, outcome: Outcome, error: BaseException) -> None:
         log.debug("message failed", exc_info=error)
         if monotonic() >= self._log_at:
             self._log_at = monotonic() + FAILURES_LOG_INTERVAL
             log.info("%d messages failed so far, the last with %s (gtask getErrors shows them)",
-                     self._totals.errors, printable(reason))  # fmt: skip
-        return failure_record(message, reason, self._task_id)
+                     self._totals.errors, printable(outcome.reason))  # fmt: skip
+
+    # -- beside the workers
+
+    def tend(self) -> None:
+        """While messages are in hand, and later when something may have come late: looks after them."""
+        supply = self._supply
+        while True:
+            supply.busy.wait(supply.hand.next_look)
+            gevent.sleep(HORIZON)
+            self.look_after()
+
+    def look_after(self) -> None:
+        """Acknowledges what was finished when no worker comes to it because all are held up or this task generates,
+        gives back what was not started in time, and has a worker ask again when this task gets nothing before its hands
+        are empty."""
+        supply = self._supply
+        if supply.stale:
+            supply.give_back()
+        elif supply.hand.owes and supply.silent_for > HORIZON:
+            supply.tell()
+            if supply.hand.ready and self._idle.count:
+                self._idle.rouse_one()
+        elif supply.hand.blocked and self._idle.count and supply.silent_for > BLOCKED_FOR:
+            self._idle.rouse_one()
+        if not (supply.hand.ready or self._unfinished or supply.hand.owes):
+            supply.busy.clear()

@@ -1,8 +1,12 @@
-"""Takes back what dead tasks held. Any living task does it; the reap script makes it once."""
+"""The actor for the dead: takes back what dead tasks held. Any living task does it; the reap script makes it once."""
 
 import logging
+from functools import partial
 
-from gtask.delivery import LARGE
+from gevent.event import Event
+
+from gtask.outage import Outage
+from gtask.outcome import LARGE
 from gtask.store import DEATHS_OF_POISON, Store
 from gtask.text import failure_record
 
@@ -25,3 +29,37 @@ def recover(store: Store, task_id: int) -> None:
     if reaped.moved or reaped.poisoned:
         log.warning("task %d is dead; %d of its messages are back in the queue, %d in errors",
                     task_id, reaped.moved, reaped.poisoned)  # fmt: skip
+
+
+class Recovery:
+    """Looks after the ids that it is told of, one after the other: those of tasks that look dead, and this task's own
+    former ones, to whose lists a message may have come late."""
+
+    def __init__(self, store: Store, outage: Outage, expired: Event) -> None:
+        """`expired`: when set, give up on Redis."""
+        self._store = store
+        self._outage = outage
+        self._expired = expired
+        self._ids: set[int] = set()
+        self._told = Event()
+
+    def look_after(self, *task_ids: int) -> None:
+        """Somebody may be dead. Does not wait; an id of which it knows already is nothing new."""
+        self._ids.update(task_ids)
+        if task_ids:
+            self._told.set()
+
+    def step(self) -> None:
+        """Waits until there is somebody, and recovers all of them. Raises Trouble when Redis does not answer until the
+        end."""
+        self._told.wait()
+        self._told.clear()
+        while self._ids:
+            task_id = min(self._ids)
+            self._outage.insist("recovery", partial(recover, self._store, task_id), self._expired)
+            self._ids.discard(task_id)
+
+    def run(self) -> None:
+        """Until Redis does not answer until the end."""
+        while True:
+            self.step()

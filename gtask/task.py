@@ -13,7 +13,7 @@ from gevent.event import Event
 from gtask import forks, signals, strays
 from gtask.config import Config
 from gtask.connections import backoff
-from gtask.delivery import AtLeastOnce, AtMostOnce
+from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.distance import Distance
 from gtask.election import Election, Term
 from gtask.exceptions import (
@@ -32,14 +32,15 @@ from gtask.handler import Handler
 from gtask.log import keep_speaking, say
 from gtask.membership import Membership
 from gtask.outage import Outage
-from gtask.recovery import recover
+from gtask.recovery import Recovery
 from gtask.report import Reporter, Totals, Writer
 from gtask.store import Member, Store
+from gtask.supply import Supply
 from gtask.watch import LoopWatch, StandIn
 
 log = logging.getLogger(__name__)
 
-DELIVERIES = {"at-most-once": AtMostOnce, "at-least-once": AtLeastOnce}
+DELIVERIES: dict[str, type[Hand]] = {"at-most-once": AtMostOnce, "at-least-once": AtLeastOnce}
 JOIN = 0.2  # seconds for a term to say that its generate has not ended within the grace
 LAST_CALL = 3.0  # seconds for storing what is finished when the event loop is broken
 LAST_REPORT = 1.0  # seconds: for a reader that reads
@@ -78,22 +79,22 @@ class Task:
         self._membership = Membership(store, config.heartbeat, config.wait, config.generate)
         self._election = Election(store, self._membership, config.heartbeat, config.generate)
         self._distance = Distance(config.heartbeat)
-        self._handler = Handler(
-            handle,
-            DELIVERIES[config.delivery](store, self._membership),
-            outage=self._outage, totals=self._totals, unblock=store.unblock, expired=self._expired,
+        self._recovery = Recovery(store, self._outage, self._expired)
+        self._supply = Supply(
+            DELIVERIES[config.delivery], store, self._membership, self._outage,
+            expired=self._expired, recover=self._recovery.look_after,
         )  # fmt: skip
+        self._handler = Handler(handle, self._supply, self._totals)
         self._watch = watch
         self._stand_in = StandIn(
-            make_store, self._membership, self._election, self._handler, heartbeat=config.heartbeat, grace=config.grace
-        )
+            make_store, self._membership, self._election, self._handler, self._supply,
+            heartbeat=config.heartbeat, grace=config.grace,
+        )  # fmt: skip
         self._generator: Generator | None = None
         self._term: Term | None = None
         self._generating = gevent.spawn(lambda: None)  # the last term's greenlet; none yet
         self._wake = Event()  # the next heartbeat is due now
         self._beating = True
-        self._dead: set[int] = set()
-        self._death = Event()
 
     def run(self) -> int:
         """Works until `end`, then ends gracefully. Returns the exit code."""
@@ -102,7 +103,7 @@ class Task:
         heartbeat = self._spawn("heartbeat", self._beat_on)
         self._spawn("notices", self._listen)
         self._spawn("keep", self._keep)
-        self._spawn("recovery", self._recover)
+        self._spawn("recovery", self._recovery.run)
         self._spawn("tend", self._handler.tend)
         for number in range(self._config.concurrency):
             self._spawn(f"worker {number}", self._handler.work)
@@ -164,7 +165,7 @@ class Task:
         with suppress(Trouble):  # Redis is away, and the flag expires by itself
             self._outage.insist("release", self._election.resign, self._expired)
         if unfinished := self._handler.finish(deadline):
-            where = "in errors" if self._config.delivery == "at-most-once" else "back in the queue"
+            where = "back in the queue" if self._supply.hand.kept_in_redis else "in errors"
             log.warning("%d messages were not finished within --grace %g: they are %s", unfinished, grace, where)
         self._beating = False
         self._wake.set()
@@ -186,16 +187,14 @@ class Task:
             keep_speaking()  # what users' code has taken away since the last time
             signals.keep()
             self._follow()
-            if self._election.dead:
-                self._dead.update(self._election.dead)
-                self._death.set()
+            self._recovery.look_after(*self._election.dead)
             self._wake.wait(pause)
             self._wake.clear()
 
     def _follow(self) -> None:
         """Takes the role that the election says."""
         term = self._election.term
-        if self._ended.is_set() or (term is self._term and (term is not None or self._handler.taking)):
+        if self._ended.is_set() or (term is self._term and (term is not None or not self._supply.paused.is_set())):
             return
         if self._generator is not None:
             self._generator.abandon()
@@ -208,7 +207,7 @@ class Task:
         else:
             self._tell("is the generator")
             self._reporter.generating()
-            self._spawn("pause", self._handler.pause)
+            self._spawn("pause", self._supply.pause)
             config = self._config
             self._election.generating = True
             self._generator = Generator(
@@ -244,7 +243,7 @@ class Task:
         log.debug("the traceback", exc_info=end.cause)
 
     def _joined(self, member: Member) -> None:
-        self._handler.rejoined(member.task_id)
+        self._supply.renew(member)
         self._reporter.created(member.task_id)
         self._tell("has joined")
 
@@ -270,15 +269,6 @@ class Task:
             with suppress(Trouble):  # whoever needs the connection next opens it anew
                 pause = self._store.keep()
             gevent.sleep(pause)
-
-    def _recover(self) -> None:
-        while True:
-            self._death.wait()
-            self._death.clear()
-            while self._dead:
-                task_id = min(self._dead)
-                self._outage.insist("recovery", partial(recover, self._store, task_id), self._expired)
-                self._dead.discard(task_id)
 
     def _chronicle(self) -> None:
         told = replace(self._totals)

@@ -30,6 +30,7 @@ from gtask.membership import Membership
 from gtask.places import place_in
 from gtask.protocol import SAME_WISH
 from gtask.store import Store
+from gtask.supply import Supply
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class StandIn:
         membership: Membership,
         election: Election,
         handler: Handler,
+        supply: Supply,
         *,
         heartbeat: float,
         grace: float,
@@ -63,6 +65,7 @@ class StandIn:
         self._membership = membership
         self._election = election
         self._handler = handler
+        self._supply = supply
         self._heartbeat = heartbeat
         self._grace = grace
         self._beaten = monotonic()
@@ -79,7 +82,7 @@ class StandIn:
     @property
     def urgent(self) -> bool:
         """Whether messages would have to wait for a loop that is held."""
-        return self._handler.has_unstarted
+        return self._supply.has_unstarted
 
     def abandon(self) -> None:
         """Closes the thread's sockets in a forked child, which has copies of them but not the thread."""
@@ -97,8 +100,8 @@ class StandIn:
 
         def leave() -> None:
             try:
-                self._handler.speak_through(self._make_store())
-                self._try(lambda: self._handler.leave_from_outside(self._grace))
+                store = self._make_store()
+                self._try(lambda: self._handler.leave_from_outside(store, self._grace))
             finally:
                 left.release()
 
@@ -129,15 +132,14 @@ class StandIn:
         store = self._store
         if store is None:
             store = self._store = self._make_store()
-            self._handler.speak_through(store)
         if over:
             if not self._left:
                 self._left = True
-                self._try(lambda: self._handler.leave_from_outside(self._grace))
+                self._try(lambda: self._handler.leave_from_outside(store, self._grace))
             return
         self._try(lambda: self._beat(store, held, holder, ending))
         if held:
-            self._try(self._handler.give_back_from_outside)
+            self._try(lambda: self._supply.give_back_from_outside(store))
 
     def _try(self, what: Callable[[], None]) -> None:
         """Does it once. The greenlets deal with what goes wrong here, as soon as they run again."""

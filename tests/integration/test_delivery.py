@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from gtask.delivery import AtLeastOnce, AtMostOnce, Delivery
+from gtask.calls import Line
+from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.exceptions import Trouble, WrongType
-from gtask.membership import Membership
 from gtask.recovery import recover
 from gtask.store import Store
-from gtask.text import failure_record
+from tests.hands import Hands
 from tests.servers import Server
 
 LOSSES = ["call", "reply"]
@@ -46,59 +46,12 @@ class Lossy(Store):
         return self._lossy("fail", lambda: super(Lossy, self).fail(*args, **kwargs))
 
 
-class Hands:
-    """One delivery and what is in hand."""
-
-    def __init__(self, server: Server, kind: type[Delivery]) -> None:
-        self.store = Lossy(server.url, "", heartbeat=1000, wait=1)
-        self.membership = Membership(self.store, 1000, 1, "jobs:generate")
-        self.delivery = kind(self.store, self.membership)
-        self.hand: list[str] = []
-        self.membership.first_join()
-        self.membership.on_join.append(lambda member: self.delivery.rejoined() or self.hand.clear())
-
-    @property
-    def id(self) -> int:
-        return self.membership.member.task_id
-
-    def insist(self, call: Callable[[], Any]) -> Any:
-        try:
-            return call()
-        except Trouble:
-            return call()
-
-    def take(self, want: int) -> list[str]:
-        got = self.insist(lambda: self.delivery.take(want))
-        self.hand += got
-        return got
-
-    def finish(self, *messages: str, fail: bool = False) -> None:
-        for message in messages:
-            self.hand.remove(message)
-            if fail:
-                self.delivery.failed(message, failure_record(message, "no", self.id), self.delivery.batch)
-            else:
-                self.delivery.done(message, self.delivery.batch)
-
-    def give_back(self) -> None:
-        unstarted, batch = list(self.hand), self.delivery.batch
-        self.hand.clear()
-        self.insist(lambda: self.delivery.give_back(unstarted, batch))
-
-    def leave(self) -> None:
-        self.insist(lambda: self.delivery.leave(list(self.hand)))
-
-    def die(self, redis) -> None:
-        redis.zadd("tasks", {self.id: 1})
-        recover(self.store, self.id)
-
-
 @pytest.fixture
-def hands(server: Server) -> Iterator[Callable[[type[Delivery]], Hands]]:
+def hands(server: Server) -> Iterator[Callable[[type[Hand]], Hands]]:
     made: list[Hands] = []
 
-    def make(kind: type[Delivery]) -> Hands:
-        made.append(Hands(server, kind))
+    def make(kind: type[Hand]) -> Hands:
+        made.append(Hands(server, kind, Lossy))
         return made[-1]
 
     yield make
@@ -131,7 +84,7 @@ def test_a_lost_claim_is_made_again_and_counts_once(redis, hands, lose: str) -> 
 
 @pytest.mark.parametrize("lose", LOSSES)
 @pytest.mark.parametrize("kind", [AtLeastOnce, AtMostOnce])
-def test_a_lost_give_back_is_made_again_and_counts_once(redis, hands, kind: type[Delivery], lose: str) -> None:
+def test_a_lost_give_back_is_made_again_and_counts_once(redis, hands, kind: type[Hand], lose: str) -> None:
     redis.rpush("messages", *"abcdef")
     task = hands(kind)
     task.take(4)
@@ -148,7 +101,7 @@ def test_a_lost_give_back_is_made_again_and_counts_once(redis, hands, kind: type
 
 @pytest.mark.parametrize("lose", LOSSES)
 @pytest.mark.parametrize("kind", [AtLeastOnce, AtMostOnce])
-def test_a_task_whose_last_call_is_lost_leaves_all_the_same(redis, hands, kind: type[Delivery], lose: str) -> None:
+def test_a_task_whose_last_call_is_lost_leaves_all_the_same(redis, hands, kind: type[Hand], lose: str) -> None:
     redis.rpush("messages", *"abcd")
     task = hands(kind)
     task.take(3)
@@ -164,7 +117,7 @@ def test_a_wait_that_is_served_after_its_task_has_left_strands_nothing(redis, ha
     task, other = hands(AtLeastOnce), hands(AtLeastOnce)
     task.store.method, task.store.lose = "blmove", "call"
     with pytest.raises(Trouble):
-        task.delivery.wait()
+        task.hand.wait(Line(task.store))
     task.leave()
     redis.rpush("messages", "m")
     redis.lmove("messages", f"inflight:{task.id}", "LEFT", "RIGHT")  # the request of which nobody knew where it was
@@ -193,19 +146,19 @@ def test_the_list_of_a_dead_task_is_looked_at_each_time_twice_as_late_for_an_hou
 
 def test_what_came_late_is_looked_for_again_and_again_each_time_twice_as_late(redis, hands) -> None:
     task = hands(AtLeastOnce)
-    assert task.delivery.next_look is None
+    assert task.hand.next_look is None
     task.store.method, task.store.lose = "blmove", "call"
     with pytest.raises(Trouble):
-        task.delivery.wait()
+        task.hand.wait(Line(task.store))
     looks = []
     for _ in range(3):
-        time.sleep(task.delivery.next_look)
-        assert task.delivery.unsettled
+        time.sleep(task.hand.next_look)
+        assert task.hand.owes
         task.take(0)
-        looks.append(task.delivery.next_look)
+        looks.append(task.hand.next_look)
         time.sleep(0.02)
     assert 0 < looks[0] < looks[1] < looks[2]
-    assert not task.delivery.unsettled
+    assert not task.hand.owes
 
 
 @pytest.mark.parametrize("lose", LOSSES)
@@ -256,7 +209,7 @@ def test_a_redis_that_went_back_in_time_takes_no_acknowledgement_for_another_mes
     for key, value in old.items():
         redis.restore(key, 0, value)
     first = task.id
-    task.finish(*task.hand)
+    task.finish(*task.started)
     assert task.take(0) == []
     assert task.id != first, "it asks for a new id, as its last calls never were"
     redis.zadd("tasks", {first: 1})
@@ -303,7 +256,7 @@ def test_a_full_redis_refuses_new_messages_only(redis, hands) -> None:
         task.give_back()
         recover(task.store, dead.id)
         assert texts(redis, "messages") == list("adefg")
-        task.finish(*task.hand)
+        task.finish(*task.started)
         assert task.take(1) == ["a"]
         task.leave()
     finally:
@@ -336,7 +289,7 @@ def test_a_server_that_is_no_primary_any_more_is_trouble_and_no_end(new_server) 
         redis.rpush("messages", "a")
         task = Hands(server, AtLeastOnce)
         redis.execute_command("REPLICAOF", "127.0.0.1", "1")
-        for call in (lambda: task.delivery.take(1), lambda: task.store.beat(task.membership.member)):
+        for call in (lambda: task.hand.take(1, task.line), lambda: task.store.beat(task.membership.member)):
             with pytest.raises(Trouble):
                 call()
         redis.execute_command("REPLICAOF", "NO", "ONE")

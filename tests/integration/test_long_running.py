@@ -6,43 +6,21 @@ from collections import Counter
 import pytest
 
 from gtask.delivery import AtLeastOnce
-from gtask.membership import Membership
 from gtask.recovery import recover
-from gtask.store import Store
+from tests.hands import Hands
 from tests.servers import Server
 
 
-class Hands:
-    """One task's delivery."""
-
-    def __init__(self, server: Server) -> None:
-        self.store = Store(server.url, "", heartbeat=1000, wait=1)
-        self.membership = Membership(self.store, 1000, 1, "jobs:generate")
-        self.delivery = AtLeastOnce(self.store, self.membership)
-        self.membership.first_join()
-        self.id = self.membership.member.task_id
-        self.hand: list[str] = []
-
-    def take(self, want: int) -> list[str]:
-        got = self.delivery.take(want)
-        self.hand += got
-        return got
-
-    def done(self, *messages: str) -> None:
-        for message in messages:
-            self.hand.remove(message)
-            self.delivery.done(message, self.delivery.batch)
-
-    def held(self, redis) -> Counter[str]:
-        """As Redis knows it."""
-        long = redis.hgetall(f"tasks:long:{self.id}").items()
-        held = [message for message, places in long for _ in places.split()]
-        return Counter(map(bytes.decode, held + redis.lrange(f"inflight:{self.id}", 0, -1)))
+def held(redis, task: Hands) -> Counter[str]:
+    """As Redis knows it."""
+    long = redis.hgetall(f"tasks:long:{task.id}").items()
+    messages = [message for message, places in long for _ in places.split()]
+    return Counter(map(bytes.decode, messages + redis.lrange(f"inflight:{task.id}", 0, -1)))
 
 
 @pytest.fixture
 def task(server: Server):
-    task = Hands(server)
+    task = Hands(server, AtLeastOnce)
     yield task
     task.store.close()
 
@@ -58,22 +36,21 @@ def test_redis_holds_what_is_in_hand_whatever_is_finished_in_whatever_order(redi
         if fresh:
             redis.rpush("messages", *fresh)
         task.take(choice.choice([0, 1, 20, 60]))
-        finished = [m for m in task.hand if choice.random() < choice.choice([0.05, 0.5, 1])]
+        finished = [m for m in task.started if choice.random() < choice.choice([0.05, 0.5, 1])]
         choice.shuffle(finished)
-        task.done(*finished)
+        task.finish(*finished)
         processed += len(finished)
-        if choice.random() < 0.1 and task.hand:
+        if choice.random() < 0.1 and task.started:
             task.take(0)
-            unstarted = task.hand[-choice.randrange(1, len(task.hand) + 1) :] if task.hand else []
-            del task.hand[len(task.hand) - len(unstarted) :]
-            task.delivery.give_back(unstarted, task.delivery.batch)
+            if task.started:
+                task.give_back(*task.started[-choice.randrange(1, len(task.started) + 1) :])
         task.take(0)
         moved_away += redis.hlen(f"tasks:long:{task.id}") > 0
-        assert task.held(redis) == Counter(task.hand)
+        assert held(redis, task) == Counter(task.started)
         assert int(redis.hget("totals", "processed") or 0) == processed
     assert moved_away > 50
     waiting = redis.lrange("messages", 0, -1)
-    assert processed + len(waiting) + len(task.hand) == number
+    assert processed + len(waiting) + len(task.started) == number
 
 
 def test_when_their_task_dies_they_are_back_in_their_old_order(redis, task: Hands) -> None:
@@ -81,7 +58,7 @@ def test_when_their_task_dies_they_are_back_in_their_old_order(redis, task: Hand
     redis.rpush("messages", *messages)
     for _ in range(4):
         task.take(20)
-    task.done("3", "50")
+    task.finish("3", "50")
     task.take(1)
     assert redis.hlen(f"tasks:long:{task.id}") > 50
     redis.zadd("tasks", {task.id: 1})
@@ -95,8 +72,8 @@ def test_when_their_task_leaves_too(redis, task: Hands) -> None:
     redis.rpush("messages", *messages)
     for _ in range(4):
         task.take(20)
-    task.done("3", "50")
-    task.delivery.leave(task.hand)
+    task.finish("3", "50")
+    task.leave()
     assert [m.decode() for m in redis.lrange("messages", 0, -1)] == [m for m in messages if m not in ("3", "50")]
     assert redis.keys("inflight:*") == redis.keys("tasks:*") == []
 
@@ -115,9 +92,9 @@ def test_an_acknowledgement_beside_two_thousand_costs_at_most_twice_as_much(redi
             left -= len(got)
             if order == "any order":
                 random.Random(8).shuffle(got)
-            task.done(*got[: len(got) if order != "any order" else -1])  # one stays behind for a while
+            task.finish(*got[: len(got) if order != "any order" else -1])  # one stays behind for a while
             if order == "any order":
-                task.done(got[-1])
+                task.finish(got[-1])
         task.take(0)
         stats = redis.info("commandstats")["cmdstat_evalsha"]
         return stats["usec"] / quick
@@ -131,7 +108,7 @@ def test_an_acknowledgement_beside_two_thousand_costs_at_most_twice_as_much(redi
             assert len(task.take(100)) == 100
         beside = cost(2000)
         print(f"\n{alone:.2f} us each, beside 2,000 {beside:.2f} us")
-        task.done(*task.hand)
+        task.finish(*task.started)
         task.take(0)
         return beside / alone
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gtask.delivery import AtLeastOnce, AtMostOnce, Delivery
-from gtask.exceptions import Rejected, Trouble
-from gtask.membership import Membership
+from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
+from gtask.exceptions import Rejected
+from gtask.outcome import failed
 from gtask.recovery import recover
-from gtask.store import DEATHS_OF_POISON, Store
-from gtask.text import failure_record
+from gtask.store import DEATHS_OF_POISON
+from tests.hands import Hands
 from tests.servers import Server
 
 BINARY = (bytes(range(256)) * 1600).decode("utf-8", "surrogateescape")  # 400 kB, as JSON more than 1 MB
@@ -30,43 +30,27 @@ def limit(redis) -> Iterator[Callable[[str, str], None]]:
         redis.config_set(name, value)
 
 
-class Task:
-    """A delivery that asks again after trouble, as a handler does, but not for ever."""
+class Task(Hands):
+    """Asks again after trouble, as a handler does, but not for ever."""
 
-    def __init__(self, server: Server, kind: type[Delivery]) -> None:
-        self.store = Store(server.url, "", heartbeat=1000, wait=1)
-        self.membership = Membership(self.store, 1000, 1, "jobs:generate")
-        self.delivery = kind(self.store, self.membership)
-        self.membership.first_join()
-
-    @property
-    def id(self) -> int:
-        return self.membership.member.task_id
-
-    def take(self, want: int) -> list[str]:
-        for _ in range(30):
-            try:
-                return self.delivery.take(want)
-            except Trouble as trouble:
-                said = trouble
-        raise AssertionError(f"30 times: {said}")
+    def __init__(self, server: Server, kind: type[Hand]) -> None:
+        super().__init__(server, kind, attempts=30)
 
     def drain(self, want: int) -> list[str]:
         """All that comes, in batches of this size at most; BLPOP where a batch is too much."""
         got: list[str] = []
-        while batch := self.take(want) or self.delivery.wait():
+        while batch := self.take(want) or self.wait():
             got += batch
-            for message in batch:
-                self.delivery.done(message, self.delivery.batch)
+            self.finish(*batch)
         self.take(0)
         return got
 
 
 @pytest.fixture
-def task(server: Server) -> Iterator[Callable[[type[Delivery]], Task]]:
+def task(server: Server) -> Iterator[Callable[[type[Hand]], Task]]:
     made: list[Task] = []
 
-    def make(kind: type[Delivery]) -> Task:
+    def make(kind: type[Hand]) -> Task:
         made.append(Task(server, kind))
         return made[-1]
 
@@ -78,13 +62,13 @@ def task(server: Server) -> Iterator[Callable[[type[Delivery]], Task]]:
 @pytest.mark.parametrize("what", ["proto-max-bulk-len", "client-query-buffer-limit"])
 @pytest.mark.parametrize("kind", [AtMostOnce, AtLeastOnce])
 def test_a_failed_message_whose_record_is_too_large_is_stored_as_it_is(
-    redis, task, limit, caplog: pytest.LogCaptureFixture, kind: type[Delivery], what: str
+    redis, task, limit, caplog: pytest.LogCaptureFixture, kind: type[Hand], what: str
 ) -> None:
     redis.rpush("messages", BINARY.encode("utf-8", "surrogateescape"), "small")
     limit(what, "1048576")
     one = task(kind)
     for message in one.take(2):
-        one.delivery.failed(message, failure_record(message, "ValueError: no", one.id), one.delivery.batch)
+        one.hand.finished(message, failed(message, "ValueError: no", one.id))
     one.take(0)
     large, small = redis.lrange("errors", 0, -1)
     assert large == BINARY.encode("utf-8", "surrogateescape")
