@@ -19,12 +19,11 @@ AFTER_EXPIRY = 0.002
 
 @dataclass(frozen=True)
 class Term:
-    """One time of being generator. `generated` and `last` are where the one before left off (`large`: Redis has to be
-    asked for `last`), `pushed_at` is when the last push was, on this task's monotonic clock (None: there was none)."""
+    """One time of being generator. `last` is where the one before left off (`large`: Redis has to be asked for it),
+    `pushed_at` when the last push was, on this task's monotonic clock (None: there was none)."""
 
     member: Member
     number: int
-    generated: int
     pushed_at: float | None = None
     last: str | None = None
     large: bool = False
@@ -69,7 +68,7 @@ class Election:
                 # Counted from now, and not from whenever its generator begins: what comes in between is part of the
                 # interval. A clock of Redis that was set back may put the last push into the future.
                 pushed_at = None if beat.since_push is None else monotonic() - max(0.0, beat.since_push)
-                self.term = Term(member, beat.term, beat.generated, pushed_at, beat.last, beat.large)
+                self.term = Term(member, beat.term, pushed_at, beat.last, beat.large)
             elif not beat.renewed:
                 self.term = None
             now = monotonic()

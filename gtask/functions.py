@@ -22,9 +22,16 @@ from gevent import getcurrent
 from gtask.exceptions import GtaskError, UsageError, UserCodeError
 from gtask.places import place_of, place_of_function
 from gtask.stdio import working_directory
-from gtask.text import one_line
+from gtask.text import one_line, to_bytes
 
-Generate = Callable[[str | None], Iterable[str | bytes]]
+# What generate yields: a message, or a pair of a message (None: there is none) and the position after it.
+Item = str | bytes | tuple[str | bytes | None, str | bytes]
+Generate = Callable[[str | None], Iterable[Item]]
+
+
+class NoMessage(Exception):
+    """What generate yielded is no message; the text ends the sentence "generate yielded ..."."""
+
 
 _NOT_RUN = (CoroutineType, GeneratorType, AsyncGeneratorType)  # calling a function with async or yield only makes these
 
@@ -141,11 +148,23 @@ def _with_context(function: Generate) -> Generate:
     """
     fresh = copy_context().copy
 
-    def generate(last: str | None) -> Iterable[str | bytes]:
+    def generate(last: str | None) -> Iterable[Item]:
         getcurrent().gr_context = fresh()
         return function(last)
 
     return generate
+
+
+def encoded_pair(pair: tuple[Any, ...]) -> tuple[bytes | None, bytes]:
+    """A message (or None) and the position after it. Raises NoMessage, and UnicodeEncodeError for a lone surrogate."""
+    if len(pair) != 2:
+        raise NoMessage(f"a tuple of {len(pair)}; beside a message stands its position, and nothing else")
+    message, position = (to_bytes(part) if isinstance(part, str) else part for part in pair)
+    if message is not None and not isinstance(message, bytes):
+        raise NoMessage(f"{type(message).__name__} beside a position; a message is str or bytes, or None")
+    if not isinstance(position, bytes):
+        raise NoMessage(f"a position of type {type(position).__name__}; it is str or bytes")
+    return message, position
 
 
 def check_result(result: object) -> None:

@@ -24,7 +24,7 @@ from gtask import forks
 from gtask.breath import SLICE, breathe
 from gtask.election import Term
 from gtask.exceptions import Rejected, Trouble
-from gtask.functions import Generate
+from gtask.functions import Generate, Item, NoMessage, encoded_pair
 from gtask.outage import Outage
 from gtask.places import place_in, place_of, place_of_suspended
 from gtask.report import Totals
@@ -95,20 +95,23 @@ class Generator:
         self._beats_since = beats_since
         self._grace = max(grace, 0.5)  # with no grace at all generate could not even be told
         self._expired = expired
-        self._drawn: deque[bytes] = deque()
+        self._drawn: deque[bytes | None] = deque()  # None: a position alone
+        self._position: bytes | None = None  # after all that was drawn; None: the last message is the position
         self._in_flight = 0  # messages on their way to Redis
         self._free: float = 0  # messages that the backlog may still take, those in `_drawn` included
         self._most: float = 0  # messages that may be in `_drawn`; 0: nothing may be drawn now
-        self._messages: Iterator[str | bytes] | None = None
+        self._messages: Iterator[Item] | None = None
         self._work = Event()  # for the pushing greenlet: something was drawn, or drawing has ended
         self._room = Event()  # for the drawing one: it may go on
         self._at_home = True  # the drawing greenlet waits here, or closes generate: it is not to be interrupted
         self._halt = Event()  # the term is over, for whatever reason
         self._over = False  # the same
         self._drawing = True
+        self._ended = False  # generate has no more messages
         self._deposed = False
         self._refused = False
-        self._pushed = 0  # messages in this term
+        self._steps = 0  # pushes in this term
+        self._reached: str | bytes | None = term.last  # the position in Redis, as far as is known
         self._failing_since = inf  # on the monotonic clock: when pushes began to fail
         self._failure: BaseException | None = None
 
@@ -127,7 +130,7 @@ class Generator:
             return End(error=str(self._failure), cause=self._failure.__cause__, living=living)
         if self._failure is not None:
             raise self._failure
-        if self._refused and not self._pushed:
+        if self._refused and not self._steps:
             return End(error="the flag was lost before the first message was pushed", living=living)
         return End(refused=self._refused, living=living)
 
@@ -190,7 +193,7 @@ class Generator:
                 raise
             log.warning("while it was ended, %s", failed)
 
-    def _begin(self) -> Iterator[str | bytes]:
+    def _begin(self) -> Iterator[Item]:
         last = self._term.last
         if self._term.large:
             mine, last = self._insist(partial(self._store.position, self._term.member, self._term.number))
@@ -208,7 +211,7 @@ class Generator:
             raise self._blame(error) from error
         raise _Failed(f"{self._name} returned {_shown(messages)}; it must yield messages, or return a list of them")
 
-    def _draw_from(self, messages: Iterator[str | bytes]) -> None:
+    def _draw_from(self, messages: Iterator[Item]) -> None:
         drawn, interval = self._drawn, self._interval
         size = 0  # bytes in `drawn`
         quick = False  # so what follows the first `yield` runs only after its message was accepted, and shows how it is
@@ -235,6 +238,8 @@ class Generator:
                 if forks.happened:
                     forks.end(error)
                 if isinstance(error, StopIteration):
+                    self._ended = True
+                    self._work.set()
                     return
                 raise self._blame(error) from error
             data = self._encoded(message, messages)
@@ -242,11 +247,11 @@ class Generator:
             if len(drawn) == 1:
                 size = 0
                 self._work.set()
-            size += len(data)
+            size += len(data or b"")
             now = perf_counter()
             quick = now - began <= QUICK and not interval
             began = now
-            if interval:
+            if interval and data is not None:
                 due = max(due + interval, monotonic())
 
     def _wait_for_room(self, quick: bool, due: float) -> None:
@@ -263,20 +268,35 @@ class Generator:
             self._halt.wait(early)
         self._at_home = False
 
-    def _encoded(self, message: str | bytes, messages: Iterator[str | bytes]) -> bytes:
+    def _encoded(self, item: Item, messages: Iterator[Item]) -> bytes | None:
+        """The message, None for a position alone. It is to be added to what was drawn at once: its position is by then
+        that of all that was drawn."""
         try:
-            data = to_bytes(message) if isinstance(message, str) else message
-            if not isinstance(data, bytes):
-                raise self._failed(f"yielded {type(message).__name__}; a message is str or bytes", messages)
-            if len(data) > ALWAYS_ACCEPTED:
-                self._at_home = True
-                self._insist(partial(self._store.check_size, data))
-                self._at_home = False
+            position = None
+            if isinstance(item, tuple):
+                data, position = encoded_pair(item)
+                self._check_size("position", position)
+            else:
+                data = to_bytes(item) if isinstance(item, str) else item
+                if not isinstance(data, bytes):
+                    raise NoMessage(f"{type(item).__name__}; a message is str or bytes")
+            if data is not None and len(data) > ALWAYS_ACCEPTED:
+                self._check_size("message", data)
         except UnicodeEncodeError as error:
             raise self._failed(f"yielded a str that is no text: {_in_one_line(error)}", messages) from error
-        except Rejected as error:
-            raise self._failed(f"yielded a message that Redis does not take: {error}", messages) from error
+        except NoMessage as error:
+            raise self._failed(f"yielded {error}", messages) from error
+        self._position = position
         return data
+
+    def _check_size(self, what: str, data: bytes) -> None:
+        if len(data) > ALWAYS_ACCEPTED:
+            self._at_home = True
+            try:
+                self._insist(partial(self._store.check_size, data))
+            except Rejected as error:
+                raise NoMessage(f"a {what} that Redis does not take: {error}") from error
+            self._at_home = False
 
     def _close(self) -> None:
         """Runs what generate has in `finally:` here, where it may wait; left to garbage collection that could run in
@@ -299,7 +319,7 @@ class Generator:
             return error  # ours: it was told to end
         return _Failed(f"{self._name} raised {_in_one_line(error)}" + _brackets(place_of(error)))
 
-    def _failed(self, what: str, messages: Iterator[str | bytes]) -> _Failed:
+    def _failed(self, what: str, messages: Iterator[Item]) -> _Failed:
         return _Failed(f"{self._name} {what}" + _brackets(place_of_suspended(messages)))
 
     # -- pushing
@@ -307,34 +327,52 @@ class Generator:
     def _push(self) -> None:
         self._allow(None)
         while not self._deposed:
-            batch = self._take()
-            if not batch:
-                if not self._drawing:
-                    return
+            if self._drawn:
+                self._push_drawn()
+            elif self._ended:
+                self._push_end()
+            elif self._drawing:
                 self._work.clear()
                 self._work.wait()
-                continue
-            member, number, before = self._term.member, self._term.number, self._term.generated + self._pushed
-            push = partial(self._store.push, member, number, before, batch, first=not self._pushed)
-            try:
-                length = self._insist(push)
-            except Rejected as error:
-                raise _Failed(f"{self._name} yielded what Redis does not take: {error}") from error
-            if length is None:
-                self._refused = True
-                self.abandon()
+            else:
                 return
+
+    def _push_drawn(self) -> None:
+        items, position = list(self._drawn), self._position  # never more than BATCH and about BATCH_BYTES
+        self._drawn.clear()
+        self._in_flight = len(items)
+        self._let_draw(self._free - len(items))
+        batch = [item for item in items if item is not None]
+        length = self._push_step(batch, position=position)
+        if length is not None:
             self._in_flight = 0
-            self._pushed += len(batch)
             self._totals.generated += len(batch)
+            self._reached = batch[-1] if position is None else position
             self._allow(length)
 
-    def _take(self) -> list[bytes]:
-        batch = list(self._drawn)  # never more than BATCH and about BATCH_BYTES: drawing sees to it
-        self._drawn.clear()
-        self._in_flight = len(batch)
-        self._let_draw(self._free - len(batch))
-        return batch
+    def _push_end(self) -> None:
+        """Nothing more will come in this term: said once, and kept for `status`."""
+        if self._push_step([], ended=True) is not None:
+            self._ended = False
+            reached = self._reached.decode("utf-8", "replace") if isinstance(self._reached, bytes) else self._reached
+            where = "before its first message" if reached is None else f"after {_cut(reached)}"
+            log.info("%s has ended, %s: there is nothing more to generate", self._name, where)
+
+    def _push_step(self, batch: list[bytes], *, position: bytes | None = None, ended: bool = False) -> int | None:
+        """The length of the queue; None when the term is over, because Redis has refused."""
+        step = self._steps + 1
+        member, term = self._term.member, self._term.number
+        push = partial(self._store.push, member, term, step, batch, position=position, ended=ended)
+        try:
+            length = self._insist(push)
+        except Rejected as error:
+            raise _Failed(f"{self._name} yielded what Redis does not take: {error}") from error
+        if length is None:
+            self._refused = True
+            self.abandon()
+        else:
+            self._steps = step
+        return length
 
     def _allow(self, length: int | None) -> None:
         """Lets drawing go on as far as `--max-backlog` permits; looks again while it does not."""

@@ -43,7 +43,7 @@ class Keys:
         self.errors = prefix + "errors"
         # ours
         self.owner = prefix + "generatorId"
-        # hash: term, generated, last, pushed_at, and after terms that failed: failures, failed, retry_at, error
+        # hash: term, step, generated, last, pushed_at, ended; after failed terms: failures, failed, retry_at, error
         self.generator = prefix + "generator"
         self.tasks = prefix + "tasks"
         self.reaped = prefix + "tasks:reaped"  # sorted set: dead taskId -> the next look at its list (reap.lua)
@@ -87,10 +87,9 @@ class Beat:
     remaining: float
     endless: bool
     dead: list[int]
-    generated: int
-    before: str | None  # elected: the name of the `generate` of the last term, whoever's it was
+    before: str | None = None  # elected: the name of the `generate` of the last term, whoever's it was
     since_push: float | None = None
-    last: str | None = None  # elected: the last message pushed, None at the very first start
+    last: str | None = None  # elected: the position, None at the very first start
     large: bool = False  # that is so large that `position` has to be asked for it
 
 
@@ -214,12 +213,12 @@ class Store(Connections):
         if answer[0] < 0:
             raise NotMember
         role, term, remaining, dead, *rest = answer
-        generated, before, since, last = rest if role == 2 else (0, None, None, [None])
+        before, since, last = rest if role == 2 else (None, None, [None])
         since = None if since is None else since / 1000
         dead = [int(i) for i in dead]
         endless = remaining == -1  # PTTL's answer for a key that never expires
         large = last == 0
-        return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, generated, before, since,
+        return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, before, since,
                     None if large else last[0], large)  # fmt: skip
 
     def release(self, member: Member, term: int) -> bool:
@@ -256,21 +255,27 @@ class Store(Connections):
     # -- generation
 
     def position(self, member: Member, term: int) -> tuple[bool, str | None]:
-        """Where the generator goes on (position.lua): whether it is still this task, and the last message pushed."""
+        """Where the generator goes on (position.lua): whether it is still this task, and the position."""
         k = self.keys
         answer = self._run(_POSITION, (k.flag, k.owner, k.generator, k.members), member.task_id, member.record, term)
         return (True, answer[0] if answer else None) if isinstance(answer, list) else (False, None)
 
     def push(
-        self, member: Member, term: int, before: int, messages: Sequence[bytes], *, first: bool = False
+        self,
+        member: Member,
+        term: int,
+        step: int,
+        messages: Sequence[bytes],
+        *,
+        position: bytes | None = None,
+        ended: bool = False,
     ) -> int | None:
-        """Pushes the messages that follow the first `before` ones; `first`: the term's first push. The length of
-        `messages`, or None: deposed."""
+        """The push of this number within the term, from 1 on. `position`: where to go on after it, when that is not the
+        last of the messages; `ended`: there is nothing more to push. The length of `messages`, or None: deposed."""
         k = self.keys
-        length = self._run(
-            _PUSH, (k.flag, k.owner, k.generator, k.messages, k.members),
-            member.task_id, member.record, term, before, int(first), *messages,
-        )  # fmt: skip
+        what = ("ended",) if ended else ("messages",) if position is None else ("position", position)
+        keys = (k.flag, k.owner, k.generator, k.messages, k.members)
+        length = self._run(_PUSH, keys, member.task_id, member.record, term, step, *what, *messages)
         return None if length < 0 else int(length)
 
     def check_size(self, message: bytes) -> None:

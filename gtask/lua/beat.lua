@@ -21,9 +21,9 @@
 -- KEYS flag owner generator tasks members resumed reaped
 -- ARGV id member term(0: a handler) flag_seconds heartbeat want(0|1) join(0|1)
 -- -> {role, term, ms until the flag can be taken, {ids for the reaper}}, role 0: handler, 1: renewed, 2: elected.
---    Who is elected learns four things more: how many messages were generated, the `generate` of the term before, the
---    ms since the last push, and where to go on. That is {last}, or 0 where `last` is so large that position.lua has to
---    be asked for it, because the flag must be renewed while it travels.
+--    Who is elected learns three things more: the `generate` of the term before, the ms since the last push, and where to
+--    go on. That is {last}, or 0 where `last` is so large that position.lua has to be asked for it, because the flag must
+--    be renewed while it travels.
 --    {-1}: the task is no member, because it was reaped or Redis was emptied, or its number belongs to another task.
 --    {-2, generate}: it may neither join nor generate, because these keys belong to that other function.
 local flag, owner, generator, tasks, members, resumed, reaped = unpack(KEYS)
@@ -84,7 +84,8 @@ else
 end
 if role == 2 then
   term = redis.call('HINCRBY', generator, 'term', 1)
-  redis.call('HSET', generator, 'life', seconds)
+  redis.call('HSET', generator, 'life', seconds, 'step', 0)
+  redis.call('HDEL', generator, 'ended')
   if generate then redis.call('HSET', generator, 'generate', generate) end
 end
 
@@ -98,9 +99,8 @@ elseif redis.call('PTTL', resumed) > grace then
 end
 local answer = {role, tonumber(term), math.max(redis.call('PTTL', flag), math.ceil(pause)), look}
 if role == 2 then
-  local generated, pushed_at = unpack(redis.call('HMGET', generator, 'generated', 'pushed_at'))
-  answer[5], answer[6] = tonumber(generated or 0), theirs
-  answer[7] = pushed_at and math.floor(now * 1000 - pushed_at)
-  answer[8] = redis.call('HSTRLEN', generator, 'last') <= 4096 and {redis.call('HGET', generator, 'last')} or 0
+  local pushed_at = redis.call('HGET', generator, 'pushed_at')
+  answer[5], answer[6] = theirs, pushed_at and math.floor(now * 1000 - pushed_at)
+  answer[7] = redis.call('HSTRLEN', generator, 'last') <= 4096 and {redis.call('HGET', generator, 'last')} or 0
 end
 return answer

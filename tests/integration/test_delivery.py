@@ -249,7 +249,7 @@ def test_a_full_redis_refuses_new_messages_only(redis, hands) -> None:
     try:
         assert task.store.beat(task.membership.member, term=term, want=True).renewed
         with pytest.raises(Trouble, match="maxmemory"):
-            task.store.push(task.membership.member, term, 0, [b"new"])
+            task.store.push(task.membership.member, term, 1, [b"new"])
         task.finish("b", fail=True)
         task.finish("c")
         assert task.take(1) == ["f"]

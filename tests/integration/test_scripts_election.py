@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -47,8 +48,9 @@ class Candidate:
     def position(self) -> tuple[bool, str | None]:
         return self.store.position(self.member, self.term)
 
-    def push(self, before: int, *messages: bytes, term: int | None = None, first: bool = False) -> int | None:
-        return self.store.push(self.member, term or self.term, before, messages, first=first)
+    def push(self, before: int, *messages: bytes, term: int | None = None, **how: Any) -> int | None:
+        """`before`: how many pushes of this term came before."""
+        return self.store.push(self.member, term or self.term, before + 1, messages, **how)
 
     def release(self) -> bool:
         return self.store.release(self.member, self.term)
@@ -147,13 +149,13 @@ def test_the_flag_lives_twice_the_heartbeat_and_its_owner_no_longer(redis, fleet
 def test_the_next_generator_goes_on_where_the_one_before_left_off(redis, fleet) -> None:
     first, second = fleet.join(), fleet.join()
     answer = first.beat()
-    assert (answer.generated, answer.last, answer.large, first.position()) == (0, None, False, (True, None))
+    assert (answer.last, answer.large, first.position()) == (None, False, (True, None))
     first.push(0, b"1", b"2")
-    first.push(2, b"\xff 3")
+    first.push(1, b"\xff 3")
     expire(redis)
     answer = second.beat()
     assert answer.elected and answer.term > first.term
-    assert (answer.generated, answer.last, answer.large) == (3, "\udcff 3", False)
+    assert (answer.last, answer.large) == ("\udcff 3", False)
     assert second.position() == (True, "\udcff 3")
     assert first.position() == (False, None)
     assert redis.hget("generator", "last") == b"\xff 3"
@@ -251,10 +253,47 @@ def test_a_repeated_push_changes_nothing(redis, fleet) -> None:
     task.beat()
     assert task.push(0, b"a", b"b") == 2
     assert task.push(0, b"a", b"b") == 2
-    assert task.push(2, b"c") == 3
-    assert task.push(2, b"c") == 3
+    assert task.push(1, b"c") == 3
+    assert task.push(1, b"c") == 3
     assert redis.lrange("messages", 0, -1) == [b"a", b"b", b"c"]
     assert redis.hmget("generator", "term", "generated", "last") == [b"1", b"3", b"c"]
+
+
+def test_a_position_beside_the_messages_is_where_generation_goes_on(redis, fleet) -> None:
+    first, second = fleet.join(), fleet.join()
+    first.beat()
+    assert first.push(0, b"a", b"b", position=b"row 2") == 2
+    assert redis.hmget("generator", "generated", "last", "step") == [b"2", b"row 2", b"1"]
+    pushed_at = redis.hget("generator", "pushed_at")
+    assert first.push(1, position=b"row \xff") == 2
+    assert redis.hmget("generator", "generated", "last", "pushed_at") == [b"2", b"row \xff", pushed_at]
+    assert redis.lrange("messages", 0, -1) == [b"a", b"b"]
+    first.release()
+    assert second.beat().last == "row \udcff"
+    assert second.push(0, b"c") == 3
+    assert redis.hget("generator", "last") == b"c", "a plain message is its own position"
+
+
+def test_a_late_push_of_a_position_does_not_set_it_back(redis, fleet) -> None:
+    task = fleet.join()
+    task.beat()
+    assert task.push(0, position=b"1") == 0
+    assert task.push(0, position=b"1") == 0, "a repeat"
+    assert task.push(1, position=b"2") == 0
+    assert task.push(0, position=b"1") is None
+    assert task.push(3, position=b"4") is None
+    assert redis.hget("generator", "last") == b"2"
+
+
+def test_that_generate_has_ended_is_kept_until_the_next_election(redis, fleet) -> None:
+    first, second = fleet.join(), fleet.join()
+    first.beat()
+    first.push(0, b"1")
+    assert first.push(1, ended=True) == 1
+    assert redis.hmget("generator", "generated", "last", "ended") == [b"1", b"1", b"1"]
+    first.release()
+    assert second.beat().elected
+    assert not redis.hexists("generator", "ended")
 
 
 def test_a_push_that_leaves_a_gap_is_refused(redis, fleet) -> None:
@@ -333,7 +372,7 @@ def test_each_failure_in_a_row_doubles_the_pause_up_to_a_minute_and_the_first_pu
     assert len({pause / most for pause, most in zip(pauses, longest, strict=True)}) > 5, "jitter"
     task = fleet.join()
     task.beat()
-    assert task.push(0, b"1", first=True) == 1
+    assert task.push(0, b"1") == 1
     assert not redis.hmget("generator", "failures")[0]
     assert task.release_failed("not again, but anew") <= 1
 
@@ -469,7 +508,7 @@ def test_a_generator_whose_flag_somebody_deleted_takes_it_again_at_once(redis, f
     redis.delete("generatorIsActive")
     assert task.push(1, b"without a flag") is None
     assert task.beat().elected
-    assert task.push(1, b"2") == 2
+    assert task.push(0, b"2") == 2
 
 
 # -- clocks, and keys that somebody has deleted

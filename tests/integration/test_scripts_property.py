@@ -39,7 +39,7 @@ class Sim:
     member: Member
     seq: int = 0
     term: int = 0
-    generated: int = 0
+    steps: int = 0
     hand: list[str] = field(default_factory=list)  # handed out, oldest first
     suspects: bool = False  # what is in hand is under suspicion, and nothing else may be
     finished: list[int] = field(default_factory=list)  # indexes into `hand`
@@ -80,6 +80,8 @@ class Scripts(RuleBasedStateMachine):
         self.pushed: Counter[str] = Counter()  # by gtask and by others
         self.gone: Counter[str] = Counter()  # acknowledged, or taken out by others, or printed by getErrors
         self.generated = self.foreign = self.taken = self.retried = 0
+        self.last: str | None = None
+        self.steps = 0
         self.processed = self.failures = self.redelivered = 0
         # Of messages that were in the hands of a dead task and were not finished since:
         self.stage: dict[str, int] = {}
@@ -177,8 +179,8 @@ class Scripts(RuleBasedStateMachine):
         beat = self.store.beat(sim.member, term=sim.term, want=want)
         if beat.elected:
             assert want and beat.term > max(other.term for other in self.sims)
-            assert beat.generated == self.generated
-            sim.term, sim.generated = beat.term, beat.generated
+            assert beat.last == self.last
+            sim.term, sim.steps = beat.term, 0
         elif not beat.renewed:
             sim.term = 0
 
@@ -199,9 +201,11 @@ class Scripts(RuleBasedStateMachine):
         if (sim := self.pick(number, lambda sim: sim.term)) is None:
             return
         texts = self.fresh(number, size)
+        texts = texts[: number % 3] if coin else texts  # a position may stand beside fewer messages, or alone
         data = [text.encode("utf-8", "surrogateescape") for text in texts]
-        term, before, waiting = sim.term, sim.generated, self.messages()
-        sim.push = lambda: self.store.push(sim.member, term, before, data)
+        position = f"position {self.steps}".encode() if coin else None
+        term, step, waiting = sim.term, sim.steps + 1, self.messages()
+        sim.push = lambda: self.store.push(sim.member, term, step, data, position=position)
         owner = self.redis.get("generatorId")
         if sim.push() is None:
             assert self.messages() == waiting
@@ -212,7 +216,9 @@ class Scripts(RuleBasedStateMachine):
         assert self.messages() == waiting + texts
         self.pushed.update(texts)
         self.generated += len(texts)
-        sim.generated += len(texts)
+        sim.steps = step
+        self.steps += 1
+        self.last = texts[-1] if position is None else position.decode()
 
     def a_push_comes_again(self, number: int, size: int, coin: bool) -> None:
         if sim := self.pick(number, lambda sim: sim.push):

@@ -14,8 +14,6 @@ def beat(*, renewed: bool = False, elected: bool = False, remaining: float) -> B
         remaining=remaining,
         endless=False,
         dead=[],
-        generated=0,
-        before=None,
     )
 
 
