@@ -117,6 +117,7 @@ class Generator:
 
     def run(self) -> End:
         """Generates until `stop`, until another task generates, or until it fails."""
+        began = monotonic()
         push = gevent.spawn(self._guarded, self._push)
         draw = gevent.spawn(self._draw_and_close)
         self._halt.wait()
@@ -130,7 +131,8 @@ class Generator:
             return End(error=str(self._failure), cause=self._failure.__cause__, living=living)
         if self._failure is not None:
             raise self._failure
-        if self._refused and not self._steps:
+        # Where a heartbeat failed meanwhile Redis was away, and that has cost the flag; generate is not to blame.
+        if self._refused and not self._steps and self._beats_since() <= began:
             return End(error="the flag was lost before the first message was pushed", living=living)
         return End(refused=self._refused, living=living)
 

@@ -425,7 +425,8 @@ def test_terms_that_lose_the_flag_before_their_first_message_wait_too(server, re
         "    yield 'never'\n"
     )
     tasks = [run() for _ in range(2)]
-    end = time.monotonic() + 4
+    wait_until((tmp_path / "terms").exists, "the first term")
+    end = time.monotonic() + 3
     while time.monotonic() < end:
         redis.delete("generatorId", "generatorIsActive")
         time.sleep(0.005)
