@@ -65,7 +65,7 @@ GTASK_MAX_BACKLOG.
 
 def run(argv: list[str]) -> int:
     """Runs one command and returns its exit code. Errors become one line on stderr."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # our starter may have blocked TERM, and that is inherited
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # our starter may have blocked TERM, which is inherited
     closed = ensure_standard_files()
     try:
         arguments = read("gtask", USAGE, argv)

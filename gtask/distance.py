@@ -3,13 +3,13 @@
 import math
 from collections import deque
 
-SEVERAL = 3  # heartbeats: one that is slow says nothing about the link
-NEAR = 0.5  # heartbeats that a round trip may take
-ROOM = 4  # round trips that a heartbeat should have: one may be lost and repeated while the flag lives
+SEVERAL = 3  # heartbeats that are looked at, because a single slow one says nothing about the link
+NEAR = 0.5  # of a heartbeat: a round trip may take so long
+ROOM = 4  # round trips that should fit into a heartbeat: one may be lost, and is repeated while the flag lives
 
 
 class Distance:
-    """Measures and advises; knows no clock."""
+    """Judges round trips that others have measured."""
 
     def __init__(self, heartbeat: float) -> None:
         """`heartbeat`: T in seconds."""
@@ -18,7 +18,7 @@ class Distance:
         self._told = False
 
     def advice(self, round_trip: float) -> str:
-        """What to tell the user after another heartbeat, which took `round_trip` seconds; "" for nothing new."""
+        """What to tell the user after a heartbeat that took `round_trip` seconds; "" when there is nothing new."""
         self._trips.append(round_trip)
         quickest = min(self._trips)
         far = len(self._trips) == SEVERAL and quickest > NEAR * self._heartbeat

@@ -10,7 +10,8 @@ GtaskError
  ├─ Rejected          70  Redis will never take this call; who made it can often go on without it
  └─ Refused           77  Redis wants (other) credentials, or forbids our commands
 
-Trouble (Forbidden, Unanswered), NotMember: no end, only news from Redis that the caller deals with
+Trouble (with Forbidden and Unanswered) and NotMember end no program. They are news from Redis with which the caller
+deals.
 """
 
 EXIT_OK = 0
@@ -19,7 +20,7 @@ EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_SOFTWARE = 70
 EXIT_OUTPUT = 74
-EXIT_STUCK = 75  # the grace was over, and generate did not end, or users' code did not let the event loop turn
+EXIT_STUCK = 75  # when the grace was over generate had not ended, or users' code held the event loop
 EXIT_REFUSED = 77
 EXIT_READER_GONE = 141
 # 128 + the signal's number: ended by a second INT or TERM before the end was graceful.
@@ -27,7 +28,7 @@ EXIT_SIGNAL_BASE = 128
 
 
 class GtaskError(Exception):
-    """An end with one line on stderr and a named exit code."""
+    """An error that ends the program, with one line on stderr and a named exit code."""
 
     code = EXIT_SOFTWARE
 
@@ -71,18 +72,15 @@ class Refused(GtaskError):
 
 
 class Trouble(Exception):
-    """Raised when Redis does not answer, or cannot just now; whoever asked tries again later.
-
-    Not a GtaskError: nobody dies of it (see outage.py).
-    """
+    """Raised when Redis does not answer, or cannot do it just now. Whoever asked tries again later (see outage.py)."""
 
 
 class Forbidden(Trouble):
-    """Raised when Redis does not permit a command; rights can come back, so a task waits for them too."""
+    """Raised when Redis does not permit a command. A task waits for this too, because rights can come back."""
 
 
 class Unanswered(Trouble):
-    """Raised when a call was sent and no answer came: it may have happened, and what it would have brought is lost."""
+    """Raised when a call was sent and no answer came. It may have happened, and what it would have brought is lost."""
 
 
 class NotMember(Exception):

@@ -1,8 +1,8 @@
 """The failed messages: `getErrors` takes and prints them, `retryErrors` puts them back into the queue.
 
-Both work at the head of `errors`: an entry is removed only after it was printed, or in the step that queues it again,
-and one that stays goes to the tail. The right to do so has a short life, which each step renews; so one reader waits
-for another.
+Both work at the head of `errors`. An entry is removed only after it was printed, or in the same step that puts its
+message back into the queue; an entry that stays goes to the tail. One reader waits for the other: the right to take
+entries out has a short life, and each step renews it.
 """
 
 import json
@@ -31,11 +31,11 @@ Print = Callable[[str], str]
 
 
 def get_errors(store: Store, fd: int, *, keep: bool, width: int | None, limit: float = inf) -> None:
-    """Prints failed messages to `fd`, at most `limit` of them, and removes them, unless `keep`. `width`: of a terminal,
-    else None.
+    """Prints failed messages to `fd`, at most `limit` of them, and removes them unless `keep`. `width`: the terminal's
+    columns; None: it is no terminal.
 
-    Each batch is removed after all of it was written. Raises OSError when it cannot be; what is in Redis
-    then is everything that was not written, and at most one batch that was.
+    A batch is removed after all of it was written. Raises OSError when it cannot be written. Then Redis still has
+    everything that was not written, and at most one batch that was.
     """
     line = _json_line if width is None else _columns(width)
     if width is not None:
@@ -64,8 +64,10 @@ def get_errors(store: Store, fd: int, *, keep: bool, width: int | None, limit: f
 
 
 def retry_errors(store: Store, match: str | None) -> int:
-    """Puts failed messages back at the tail of the queue, oldest first, each once: all of them, or those
-    whose record contains `match`, as JSON or as it reads. Returns how many."""
+    """Puts failed messages back at the tail of the queue, oldest first and each once. Returns how many.
+
+    `match`: only those whose record contains this text, as JSON or as it reads; None: all.
+    """
     retried = done = 0
     with _reader(store) as token:
         total = store.errors_length()
@@ -89,7 +91,7 @@ def _fate(entry: str, match: str | None) -> str:
 
 @contextmanager
 def _reader(store: Store) -> Iterator[str]:
-    """The right to take entries out, waited for; its token. Each step renews it."""
+    """Waits for the right to take entries out, and yields its token. Each step renews the right."""
     token = uuid.uuid4().hex
     told = False
     while not store.lock_errors(token, LOCK_SECONDS):
@@ -100,7 +102,7 @@ def _reader(store: Store) -> Iterator[str]:
     try:
         yield token
     finally:
-        with suppress(Trouble):  # it expires by itself
+        with suppress(Trouble):  # the right expires by itself
             store.unlock_errors(token)
 
 

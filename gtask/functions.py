@@ -33,7 +33,8 @@ class NoMessage(Exception):
     """What generate yielded is no message; the text ends the sentence "generate yielded ..."."""
 
 
-_NOT_RUN = (CoroutineType, GeneratorType, AsyncGeneratorType)  # calling a function with async or yield only makes these
+# A function with async or yield returns one of these, and nothing of it runs until somebody iterates or awaits it.
+_NOT_RUN = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,8 @@ class Handle:
     """The user's function, to be called as `handle.new_context().run(handle.function, message)`.
 
     So each message starts from the context variables that the module's import has left behind. A worker's greenlet has
-    one context for all that it ever handles: what a message sets there (a customer for log lines, a span) would be
-    found by a later message. The workers' loop makes this call itself, for a function in between would cost more than
-    the copy.
+    only one context of its own. There a message would find what an earlier one has set, such as the customer for log
+    lines. The workers' loop makes this call itself, because a function in between would cost more than the copy does.
     """
 
     function: Callable[[str], object]
@@ -103,7 +103,7 @@ def _why(error: BaseException, spec: str) -> str:
         return text
     if place := place_of(error):
         text += f" ({place})"
-    # Python may have found another module than its user thinks: a redis.py beside the user's code, for instance.
+    # Python may have found another module than its user expects, for instance a redis.py beside the user's code.
     other: object = None
     if isinstance(error, AttributeError):
         other = error.obj
@@ -142,9 +142,9 @@ def _hint(module: ModuleType, name: str, here: Path) -> str:
 
 
 def _with_context(function: Generate) -> Generate:
-    """The same, where each term starts from the context variables that the module's import has left behind.
+    """The same function, but each term starts from the context variables that the module's import has left behind.
 
-    What a generator function does runs later, whenever a message is drawn: so its whole greenlet gets that context.
+    The code of a generator function runs later, whenever a message is drawn. So the whole greenlet gets that context.
     """
     fresh = copy_context().copy
 
@@ -168,10 +168,10 @@ def encoded_pair(pair: tuple[Any, ...]) -> tuple[bytes | None, bytes]:
 
 
 def check_result(result: object) -> None:
-    """Raises TypeError for what `handle` returned, when that is something which nobody runs."""
+    """Raises TypeError when `handle` has returned something that still has to be run, which nobody does."""
     if isinstance(result, _NOT_RUN) or hasattr(type(result), "__await__"):
         if isinstance(result, CoroutineType | GeneratorType):
-            result.close()  # or Python complains that nobody awaited it
+            result.close()  # otherwise Python complains that nobody has awaited it
         raise TypeError(f"handle returned a {type(result).__name__}, which nobody runs; async is not supported")
 
 
@@ -189,9 +189,9 @@ def _check(option: str, spec: str, function: Any, argument: str, refusal: type[G
             raise refusal(f"{option} {spec}: it is async{_in(function)}, which gtask does not support; write a plain "
                           "function: while that waits, the others run")  # fmt: skip
     try:
-        # Not what a decorator says that it wraps: the decorator may well pass further arguments on.
+        # The signature of what a decorator wraps would say nothing, for the decorator may well add arguments.
         signature = inspect.signature(function, follow_wrapped=False)
-    except (ValueError, TypeError):  # written in C; its parameters are not known
+    except (ValueError, TypeError):  # it is written in C, and its parameters are not known
         return
     try:
         signature.bind(None)
@@ -201,14 +201,14 @@ def _check(option: str, spec: str, function: Any, argument: str, refusal: type[G
 
 
 def _called(function: Any) -> list[Any]:
-    """What runs when it is called: the function itself, or an object's __call__, under any number of partials."""
+    """What runs when the function is called: itself or, where it is an object, its __call__. Partials are unwrapped."""
     while isinstance(function, functools.partial):
         function = function.func
     return [function] if isinstance(function, type) else [function, type(function).__call__]
 
 
 def _in(function: Any) -> str:
-    """Where it is defined, as ` (jobs.py:7 handle)`; "" where that is not known."""
+    """Where the function is defined, as ` (jobs.py:7 handle)`; "" where that is not known."""
     for called in _called(function):
         code = getattr(called, "__code__", None) or getattr(getattr(called, "__init__", None), "__code__", None)
         if code is not None:
@@ -217,7 +217,7 @@ def _in(function: Any) -> str:
 
 
 def _assignment(module: ModuleType, name: str) -> str:
-    """Where a module gives a name its value, as `jobs.py:7`, without the line where that cannot be seen."""
+    """Where a module gives a name its value, as `jobs.py:7`; only the file when no line shows it."""
     file = _file(module)
     lines = enumerate(linecache.getlines(file), 1)
     return next((f"{file}:{number}" for number, line in lines if re.match(rf"{name}\b", line)), file)

@@ -1,10 +1,10 @@
 """Generates: draws messages from the user's function and pushes them in batches that grow by themselves.
 
-Two greenlets share a term's work. One draws, and may block in the user's code for as long as that likes; the
-other pushes what has been drawn: each message at once when drawing is slow, many in one round trip when it is fast.
+Two greenlets share a term's work. One draws, and may block in the user's code for as long as that likes. The other one
+pushes what has been drawn: each message at once when drawing is slow, many in one round trip when it is fast.
 
-What the user's function does is bounded by its term: it is closed in the greenlet that draws, where it may wait, before
-the flag is given up; and what it breaks ends the term, not the task.
+What the user's function does is bounded by its term. The greenlet that draws closes it before the flag is given up,
+because there it may wait. What it breaks ends the term, and not the task.
 """
 
 import logging
@@ -34,26 +34,26 @@ from gtask.text import one_line, printable, to_bytes
 log = logging.getLogger(__name__)
 
 BATCH = 500  # messages in one push at most; as many may be drawn while it is on its way
-BATCH_BYTES = 1 << 20  # and about this many bytes
-QUICK = 0.0002  # seconds: after a message that took longer, generate goes on only when that was pushed
+BATCH_BYTES = 1 << 20  # about so many bytes in one push at most
+QUICK = 0.0002  # seconds: when a message took longer to draw, generate goes on only after its push
 LOOKS = (0.002, 0.1)  # seconds between looks at a backlog that is full: first, longest
 LONGEST_ERROR = 400  # characters
 
 T = TypeVar("T")
 
-# Generators that catch even GeneratorExit and yield again. To let one go would run its code once more, wherever Python
-# does that; held here it never runs again.
+# Generators that catch even GeneratorExit and yield again. When Python frees such a one it runs its code once more,
+# wherever that happens to be. What is held here is never freed, so it never runs again.
 _UNENDING: list[object] = []
 
 
 @dataclass(frozen=True)
 class End:
-    """How a term ended. All fields are empty when it was stopped, or another task has the flag."""
+    """How a term ended. All fields are empty when it was told to end, or when another task has the flag."""
 
-    error: str = ""  # why it could not generate, in one line
+    error: str = ""  # why the term could not generate, in one line
     cause: BaseException | None = None  # the error's traceback, for the log
-    refused: bool = False  # Redis refused a push: another task generates
-    living: str = ""  # where generate still is, although it was told to end
+    refused: bool = False  # Redis refused a push, because another task generates
+    living: str = ""  # the place where generate still is, although it was told to end
 
 
 class _Failed(Exception):
@@ -93,7 +93,7 @@ class Generator:
         self._max_backlog = max_backlog or inf
         self._patience = patience
         self._beats_since = beats_since
-        self._grace = max(grace, 0.5)  # with no grace at all generate could not even be told
+        self._grace = max(grace, 0.5)  # without any grace generate could not even be interrupted
         self._expired = expired
         self._drawn: deque[bytes | None] = deque()  # None: a position alone
         self._position: bytes | None = None  # after all that was drawn; None: the last message is the position
@@ -101,11 +101,12 @@ class Generator:
         self._free: float = 0  # messages that the backlog may still take, those in `_drawn` included
         self._most: float = 0  # messages that may be in `_drawn`; 0: nothing may be drawn now
         self._messages: Iterator[Item] | None = None
-        self._work = Event()  # for the pushing greenlet: something was drawn, or drawing has ended
-        self._room = Event()  # for the drawing one: it may go on
-        self._at_home = True  # the drawing greenlet waits here, or closes generate: it is not to be interrupted
+        self._work = Event()  # tells the pushing greenlet that something was drawn, or that drawing has ended
+        self._room = Event()  # tells the drawing greenlet that it may go on
+        # The drawing greenlet waits in code of ours, or it closes generate. Then it must not be interrupted.
+        self._at_home = True
         self._halt = Event()  # the term is over, for whatever reason
-        self._over = False  # the same
+        self._over = False  # the same, quicker to ask in a hot loop
         self._drawing = True
         self._ended = False  # generate has no more messages
         self._deposed = False
@@ -137,11 +138,11 @@ class Generator:
         return End(refused=self._refused, living=living)
 
     def stop(self) -> None:
-        """The graceful end: what was drawn is still pushed."""
+        """Ends the term gracefully: what was drawn is still pushed."""
         self._end()
 
     def abandon(self) -> None:
-        """The term is over: what was drawn is forgotten, the next generator draws it again after `last`."""
+        """Ends the term that Redis has ended. What was drawn is forgotten; the next generator draws it again."""
         self._deposed = True
         self._end()
 
@@ -155,11 +156,11 @@ class Generator:
         try:
             work()
         except Trouble:
-            self._end()  # this process ends without Redis
+            self._end()  # the process is ending, and has given up on Redis
         except Exception as error:
             self._fail(error)
         except BaseException as error:
-            # A gevent.Timeout that generate has started and forgotten comes wherever this greenlet is by then.
+            # A gevent.Timeout that generate has started and not cancelled is thrown wherever this greenlet is by then.
             failed = _Failed(f"{self._name} has left a {_in_one_line(error)} behind")
             failed.__cause__ = error
             self._fail(failed)
@@ -169,14 +170,15 @@ class Generator:
         self._end()
 
     def _interrupt(self, draw: gevent.Greenlet) -> None:
-        """Runs in the hub. Generate may be waiting for what never comes; once it has begun to end it is left alone."""
+        """Ends a generate that may wait for something that never comes. Once it has begun to end it is left alone. This
+        runs in the hub, because from there an error can be thrown into a greenlet that waits."""
         if not self._at_home and not draw.dead:
             draw.throw(GreenletExit)
 
     # -- drawing
 
     def forked(self) -> None:
-        """This is a forked child: when it comes back from `generate`, it does not draw on, and ends."""
+        """Makes a forked child end when it comes back from `generate`, instead of drawing on."""
         self._most = 0
 
     def _draw_and_close(self) -> None:
@@ -216,7 +218,9 @@ class Generator:
     def _draw_from(self, messages: Iterator[Item]) -> None:
         drawn, interval = self._drawn, self._interval
         size = 0  # bytes in `drawn`
-        quick = False  # so what follows the first `yield` runs only after its message was accepted, and shows how it is
+        # At first nothing is drawn ahead: what follows the first `yield` runs only after its message was accepted. How
+        # long the next one takes then shows whether generate is quick.
+        quick = False
         due = monotonic()
         if self._term.pushed_at is not None:
             due = max(due, self._term.pushed_at + interval)  # whoever made the last push
@@ -225,7 +229,7 @@ class Generator:
             if not quick or len(drawn) >= self._most or size >= BATCH_BYTES:
                 self._wait_for_room(quick, due)
                 if self._over:
-                    return  # also where generate was interrupted and has gone on
+                    return  # so does a generate that caught its interruption and went on
                 began = perf_counter()
             elif began >= yield_at:
                 self._at_home = True
@@ -257,7 +261,8 @@ class Generator:
                 due = max(due + interval, monotonic())
 
     def _wait_for_room(self, quick: bool, due: float) -> None:
-        """Waits until the next message may be drawn, or the term is over. Only what is `quick` is drawn ahead."""
+        """Waits until the next message may be drawn, or the term is over. Only a `quick` generate is drawn ahead of its
+        pushes."""
         if forks.happened:
             forks.end()
         self._at_home = True
@@ -301,8 +306,8 @@ class Generator:
             self._at_home = False
 
     def _close(self) -> None:
-        """Runs what generate has in `finally:` here, where it may wait; left to garbage collection that could run in
-        the hub, which cannot."""
+        """Closes generate, which runs what it has in `finally:`. Here that may wait. If it were left to garbage
+        collection, it could run in the hub, where nothing can wait."""
         self._at_home = True
         messages, self._messages = self._messages, None
         close: Callable[[], object] = getattr(messages, "close", lambda: None)
@@ -316,9 +321,9 @@ class Generator:
             log.debug("the traceback", exc_info=error)
 
     def _blame(self, error: BaseException) -> _Failed | GreenletExit:
-        """What an error of generate's means; SystemExit and gevent.Timeout are no less one."""
+        """What an error of generate's means. SystemExit and gevent.Timeout are errors like any other."""
         if isinstance(error, GreenletExit) and self._halt.is_set():
-            return error  # ours: it was told to end
+            return error  # we have thrown it, because the term is over
         return _Failed(f"{self._name} raised {_in_one_line(error)}" + _brackets(place_of(error)))
 
     def _failed(self, what: str, messages: Iterator[Item]) -> _Failed:
@@ -377,7 +382,10 @@ class Generator:
         return length
 
     def _allow(self, length: int | None) -> None:
-        """Lets drawing go on as far as `--max-backlog` permits; looks again while it does not."""
+        """Lets drawing go on as far as `--max-backlog` permits, and looks at the backlog again and again until it does.
+
+        `length`: of the backlog after the last push; None: it is not known.
+        """
         wait, longest = LOOKS
         self._free = inf
         while self._max_backlog < inf:
@@ -395,8 +403,11 @@ class Generator:
         self._room.set()
 
     def _insist(self, call: Callable[[], T]) -> T:
-        """The call's result, as soon as Redis answers. While pushes fail nothing is drawn; and when they fail for long
-        although the heartbeats of this task succeed, then another one may be better off, and the term has failed."""
+        """The call's result, as soon as Redis answers. Nothing is drawn while pushes fail.
+
+        When they fail for long although the heartbeats of this task succeed, the term has failed: another task may be
+        able to push.
+        """
 
         def attempt() -> T:
             try:

@@ -9,13 +9,13 @@ INTERVAL = 0.1  # seconds between two pictures
 
 
 class Progress:
-    """On stderr, where that is a terminal; nothing at all elsewhere. Use it as a context, which wipes the bar."""
+    """Draws on stderr when that is a terminal, and does nothing otherwise. Leaving it as a context wipes the bar."""
 
     def __init__(self, total: int) -> None:
         """`total`: how many there are to be done."""
         self._total = total
         self._shows = total > 0 and os.isatty(2)
-        self._due = monotonic() + INTERVAL  # what is quick needs no bar
+        self._due = monotonic() + INTERVAL  # a command that is quicker shows no bar
 
     def __enter__(self) -> "Progress":
         return self
@@ -33,5 +33,5 @@ class Progress:
 
     def _write(self, picture: str) -> None:
         if self._shows:
-            sys.stderr.write(f"\r{picture}\x1b[K")  # and wipes what is left of the picture before
+            sys.stderr.write(f"\r{picture}\x1b[K")  # the end of the sequence wipes what is left of the last picture
             sys.stderr.flush()

@@ -7,8 +7,8 @@ costs nothing.
 import json
 from dataclasses import dataclass
 
-# Seconds in which further signals repeat the first one and say nothing new: `timeout`, for one, signals its child
-# and then, within the same millisecond, the child's group. Only a later one asks for the end without grace.
+# Seconds after a signal in which further ones only repeat it. `timeout`, for example, signals its child and within the
+# same millisecond the child's group. Only a later signal asks for an end without grace.
 SAME_WISH = 0.5
 
 

@@ -1,4 +1,9 @@
-"""Whose turn it is to talk to Redis about the messages in hand."""
+"""Whose turn it is to talk to Redis about the messages in hand.
+
+Locks are taken in this order: a Turn or the Election's lock, but never both; then the Membership's; then redis-py's, of
+which each connection has one. Whoever holds a lock waits only for those that come later. So what Membership calls when
+it has joined, under its lock, must take neither of the first two.
+"""
 
 from types import TracebackType
 
@@ -10,8 +15,11 @@ AGAIN = 0.002  # seconds until a greenlet looks again whether the native thread 
 
 
 class Turn:
-    """Numbered calls follow one another, whoever makes them. Greenlets wait here for each other (`with turn:`); the
-    native thread, which acts while the event loop is held, comes in only when none of them is at it."""
+    """Sees to it that a task's numbered calls follow one another, whoever makes them.
+
+    Greenlets wait here for each other (`with turn:`). The native thread, which acts while the event loop is held, never
+    waits: a greenlet that has its turn cannot go on before the loop turns, so the thread could wait for ever.
+    """
 
     def __init__(self) -> None:
         self._greenlets = BoundedSemaphore(1)
@@ -31,9 +39,9 @@ class Turn:
         self._greenlets.release()
 
     def take_if_free(self) -> bool:
-        """For the native thread. Whether it is its turn now, until `give_up`."""
+        """Takes the turn for the native thread, until `give_up`, unless a greenlet has it. Returns whether it did."""
         return bool(self._free.acquire(False))
 
     def give_up(self) -> None:
-        """The native thread is done."""
+        """Ends the native thread's turn."""
         self._free.release()
