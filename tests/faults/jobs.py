@@ -50,17 +50,19 @@ def done(**what: object) -> None:
     os.rename("done.new", "done")
 
 
-def fail() -> None:
+def fail(reason: str) -> None:
     done()
-    raise ValueError("as ordered")
+    raise ValueError(reason)
 
 
 def block(seconds: str, lock: str) -> None:
-    """Waits in C, and lets go of Python's lock (the GIL) meanwhile, or keeps it."""
+    """Waits in C, and lets go of Python's lock (the GIL) meanwhile, or keeps it. The event loop must not turn."""
     library = ctypes.PyDLL(None) if lock == "keep" else ctypes.CDLL(None)
+    turns: list[int] = []
+    gevent.spawn(turns.append, 1)
     began = time.monotonic()
     library.usleep(int(float(seconds) * 1e6))
-    done(seconds=time.monotonic() - began)
+    done(seconds=time.monotonic() - began, turns=len(turns))
 
 
 def fork() -> bool:
@@ -83,11 +85,11 @@ def leak(seconds: str) -> None:
     Leaked(float(seconds)).start()
 
 
-def leave(how: str) -> None:
+def leave(how: str, reason: str) -> None:
     done()
     if how == "abruptly":
         os._exit(3)
-    sys.exit(3)
+    sys.exit(reason)
 
 
 def shout(size: str, end: str, stream: str) -> None:
@@ -101,11 +103,14 @@ def shout(size: str, end: str, stream: str) -> None:
 
 
 def stay() -> None:
-    """Does not return before it may."""
+    """Does not return before it may. While it is here, there is a file `staying`."""
+    Path("staying").touch()
     done()
-    while not os.path.exists("go"):
-        time.sleep(0.01)
-    os.rename("go", "gone")
+    try:
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+    finally:
+        os.unlink("staying")
 
 
 ORDERS = {

@@ -2,26 +2,30 @@
 
 import random
 import signal
+from collections.abc import Mapping
 from functools import partial
 
 import redis
 
 from tests.commands import FAULTS, Ambush
-from tests.faults import kinds_flag, kinds_processes
+from tests.faults import kinds_processes
+from tests.faults.kinds_code import raises
 from tests.faults.nemesis import Fault, Nemesis
-from tests.tasks import TaskProcess
+from tests.tasks import TaskProcess, wait_until
 
 PATIENCE = 60.0  # seconds: some commands come only when a task was taken for dead
 
 
-def befall(nemesis: Nemesis, client: redis.Redis, chance: random.Random, *, fault: str) -> None:
+def befall(
+    nemesis: Nemesis, client: redis.Redis, chance: random.Random, *, fault: str, commands: Mapping[str, Fault]
+) -> None:
     """The fault, to a command by chance. It is proven by the proxy, which had the command or its reply in its hands."""
-    command = chance.choice(sorted(COMMANDS))
+    command = chance.choice(sorted(commands))
     seconds = chance.uniform(0.1, 1) if fault == "delay_command" else chance.uniform(0.3, 6.5)
     ambush = Ambush(command, fault, seconds)
     nemesis.proxy.lay(ambush)
     try:
-        COMMANDS[command](nemesis, client, chance)
+        commands[command](nemesis, client, chance)
         assert ambush.happened.wait(PATIENCE), f"{fault}: {command} did not come, or its reply did not"
     finally:
         nemesis.proxy.lift()
@@ -32,10 +36,12 @@ def _comes_anyway(nemesis: Nemesis, client: redis.Redis, chance: random.Random) 
 
 
 def _handler_ends(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
+    nemesis.all_well(client)
     _end(nemesis, nemesis.handler(client, chance))
 
 
 def _generator_ends(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
+    nemesis.all_well(client)
     _end(nemesis, nemesis.generator(client))
 
 
@@ -46,23 +52,31 @@ def _end(nemesis: Nemesis, task: TaskProcess) -> None:
 
 
 def _handler_dies(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
+    nemesis.all_well(client)  # one that is no member yet need not be reaped
     kinds_processes.kill_handler(nemesis, client, chance)
 
 
-def _flag_goes(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
-    kinds_flag.delete_flag(nemesis, client, chance)
+def _handler_fails(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
+    raises(nemesis, "handle", chance, "fail")
+
+
+def _listeners_break(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
+    wait_until(lambda: client.client_kill_filter(_type="pubsub"), "listeners to kill")
 
 
 def _connections_break(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
-    client.client_kill_filter(_type="normal", skipme=True)
-    client.client_kill_filter(_type="pubsub")
+    wait_until(lambda: client.client_kill_filter(_type="normal", skipme=True), "clients to kill")
 
 
 # What makes a task send it.
 COMMANDS: dict[str, Fault] = {
-    "beat": _comes_anyway, "push": _comes_anyway, "claim": _comes_anyway, "BLMOVE": _comes_anyway,
-    "PING": _comes_anyway, "position": _flag_goes, "release": _generator_ends, "giveback": _handler_ends,
-    "INCR": _handler_ends, "reap": _handler_dies, "SUBSCRIBE": _connections_break, "CLIENT": _connections_break,
+    "beat": _comes_anyway, "push": _comes_anyway, "PING": _comes_anyway,
+    "release": _generator_ends, "giveback": _handler_ends, "INCR": _handler_ends, "SUBSCRIBE": _listeners_break,
 }  # fmt: skip
+AT_LEAST_ONCE = COMMANDS | {
+    "claim": _comes_anyway, "BLMOVE": _comes_anyway, "reap": _handler_dies, "CLIENT": _connections_break,
+}  # fmt: skip
+AT_MOST_ONCE = COMMANDS | {"fail": _handler_fails}
+FETCHING = {"pop": _comes_anyway, "BLPOP": _comes_anyway}  # a lost answer to these is a lost message
 
-KINDS = {fault: partial(befall, fault=fault) for fault in FAULTS}
+KINDS: dict[str, Fault] = {fault: partial(befall, fault=fault, commands=AT_LEAST_ONCE) for fault in FAULTS}

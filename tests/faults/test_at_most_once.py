@@ -1,0 +1,86 @@
+"""At-most-once delivery under fire. A fault that takes no message away with it, as a death and the lost answer to a
+request for messages do, costs none: each is handled, has failed or waits, and that once."""
+
+import json
+import os
+import random
+import shutil
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.commands import FAULTS, CommandProxy
+from tests.faults import checker, history
+from tests.faults.kinds import KINDS
+from tests.faults.kinds_commands import AT_MOST_ONCE, FETCHING, befall
+from tests.faults.nemesis import Fault, Nemesis
+from tests.servers import ONE_NEW_SERVER
+from tests.tasks import TaskProcess, wait_until
+
+SEED = int(os.environ.get("GTASK_FAULTS_SEED", "1"))
+LOSES_NO_ANSWER = ("drop_request", "delay_command", "split_to_bytes")
+
+COSTS_NOTHING: dict[str, Fault] = {
+    name: KINDS[name]
+    for name in (
+        "stop_task", "delete_flag", "foreign_flag", "pause_clients", "flush_scripts",
+        "handle_fails", "handle_blocks", "handle_forks", "handle_leaks_a_timeout", "handle_shouts",
+        "generate_fails", "generate_blocks", "generate_forks", "generate_leaks_a_timeout", "generate_shouts",
+    )
+} | {
+    fault: partial(befall, fault=fault, commands=AT_MOST_ONCE | (FETCHING if fault in LOSES_NO_ANSWER else {}))
+    for fault in FAULTS
+}  # fmt: skip
+
+
+@ONE_NEW_SERVER
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", [SEED])
+def test_at_most_once_what_takes_no_message_away_costs_none(new_server, start, tmp_path: Path, seed: int) -> None:
+    shutil.copy(Path(__file__).with_name("jobs.py"), tmp_path)
+    server, started = new_server(*history.OPTIONS), []
+    with CommandProxy(server.socket) as proxy:
+
+        def begin() -> TaskProcess:
+            started.append(start(
+                "--redis", proxy.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "5",
+                "--heartbeat", "0.5", "--wait", "1",
+            ))  # fmt: skip
+            return started[-1]
+
+        nemesis, chance = Nemesis(server, proxy, begin, 0.5, tmp_path), random.Random(seed)
+        chosen = [kind for kind in os.environ.get("GTASK_FAULTS_KINDS", "").split(",") if kind] or list(COSTS_NOTHING)
+        order = chosen * int(os.environ.get("GTASK_FAULTS_ROUNDS", "2"))
+        chance.shuffle(order)
+        for kind in order:
+            nemesis.inject(kind, COSTS_NOTHING[kind], chance)
+        with server.client() as redis:
+            redis.set("generatorIsActive", 1, ex=600)  # of another program: no more messages
+            wait_until(lambda: not redis.exists("generatorId"), "the generator to give way")
+            for task in nemesis.tasks:
+                task.send(signal.SIGTERM)
+            assert [task.wait() for task in nemesis.tasks] == [0] * len(nemesis.tasks)
+            end = _end(tmp_path, redis)
+    events = history.read(server.folder)
+    violations = [
+        *checker.deposed_is_silent(events), *checker.numbers_are_whole(events),
+        *checker.nothing_is_lost(events, end), *checker.nothing_is_invented(events, end),
+        *(v for task in started for v in checker.reports_are_whole(task.lines)),
+    ]  # fmt: skip
+    hits = sorted(f"{command} {count} x {fault}" for (fault, command), count in proxy.hits.items())
+    print(f"\ncommands: {dict(proxy.seen)}; hit: {', '.join(hits)}")
+    print(f"seed {seed}: {len(end.handled)} handled, {len(end.errors)} in errors, {len(end.waiting)} wait; "
+          f"{nemesis.fired.total()} faults of {len(nemesis.fired)} kinds: {dict(nemesis.fired)}")  # fmt: skip
+    assert not violations, "\n".join(violations[:50])
+
+
+def _end(folder: Path, redis) -> history.End:
+    """Nothing counts what was handled but the job's own log; so a message that was handled twice breaks the sum."""
+    handled = [line for file in folder.glob("handled.*") for line in file.read_text().splitlines()]
+    errors = [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)]
+    waiting = [message.decode() for message in redis.lrange("messages", 0, -1)]
+    numbers = [tuple(history.pushed(message).number for message in place) for place in (handled, errors, waiting)]
+    return history.End(*numbers, in_flight=(), processed=len(handled) + len(errors))
