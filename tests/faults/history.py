@@ -66,7 +66,7 @@ def read(folder: Path) -> list[Event]:
     for step in _steps(folder):
         if ["HINCRBY", "generator", "term", "1"] in step:
             events += [Elected(int(words[2])) for words in step if words[:2] == ["SET", "generatorId"]]
-        if any(words[:3] == ["HSET", "generator", "generated"] for words in step):
+        if any(words[:2] == ["HSET", "generator"] and "generated" in words for words in step):
             events += [pushed(m) for words in step if words[:2] == ["RPUSH", "messages"] for m in words[2:]]
     return events
 

@@ -89,7 +89,7 @@ def test_a_slow_takeover_is_seen_but_not_on_a_machine_that_stood_still() -> None
 
 def test_the_history_is_what_the_server_wrote_also_over_a_restart(new_server) -> None:
     server = new_server(*history.OPTIONS)
-    push = "redis.call('RPUSH', 'messages', unpack(ARGV)); redis.call('HSET', 'generator', 'generated', 1)"
+    push = "redis.call('RPUSH', 'messages', unpack(ARGV)); redis.call('HSET', 'generator', 'step', 1, 'generated', 1)"
     elect = "redis.call('SET', 'generatorId', ARGV[1], 'EX', 9); redis.call('HINCRBY', 'generator', 'term', 1)"
     with server.client() as client:
         client.eval(elect, 0, 1)
