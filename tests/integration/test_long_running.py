@@ -112,4 +112,4 @@ def test_an_acknowledgement_beside_two_thousand_costs_at_most_twice_as_much(redi
         task.take(0)
         return beside / alone
 
-    assert min(once() for _ in range(3)) <= 2
+    assert any(once() <= 2 for _ in range(3))  # once is enough: what disturbs makes it larger

@@ -9,7 +9,7 @@ import pytest
 from gtask.failed import get_errors, retry_errors
 from gtask.store import Store
 from gtask.text import failure_record
-from tests.servers import Server
+from tests.servers import ONE_SERVER, OTHER_SERVER, Server
 from tests.system.terminal import Terminal
 from tests.tasks import wait_until
 
@@ -49,9 +49,10 @@ def test_an_entry_costs_the_same_in_a_list_ten_times_as_long(redis, store: Store
         print(f"\n{few:.2f} us an entry of 5,000, {many:.2f} us an entry of 50,000")
         return many / few
 
-    assert min(grows() for _ in range(3)) < 2
+    assert any(grows() < 2 for _ in range(3))  # once is enough: what disturbs makes it larger
 
 
+@ONE_SERVER
 def test_what_was_not_chosen_stays_in_its_order_and_a_rerun_reaches_all(redis, store: Store) -> None:
     fill(redis, 3000)
     before = redis.lrange("errors", 0, -1)
@@ -99,6 +100,7 @@ def test_both_work_on_a_full_redis(redis, store: Store, tmp_path: Path) -> None:
     assert not redis.exists("errors", "errors:reader")
 
 
+@OTHER_SERVER
 def test_a_person_sees_how_far_it_is(redis, server: Server) -> None:
     fill(redis, 100_000)
     with Terminal([sys.executable, "-m", "gtask", "retryErrors", "--redis", server.url]) as terminal:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gtask.text import failure_record
-from tests.servers import Server
+from tests.servers import ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import PATIENCE, wait_until
 
 Retry = Callable[..., "subprocess.Popen[bytes]"]
@@ -64,6 +64,7 @@ def test_all_failures_go_to_the_tail_of_the_queue_in_their_order(redis, begin: R
     assert redis.hget("totals", "retried") == b"1234"
 
 
+@ONE_SERVER
 def test_without_failures_it_says_so(redis, begin: Retry) -> None:
     assert result(begin()) == (0, "0 messages are back in the queue\n", "")
 
@@ -76,6 +77,7 @@ def test_only_those_whose_record_contains_the_text_go_back(redis, begin: Retry) 
     assert left == [f"m{n}" for n in range(1500) if n % 7 != 3]
 
 
+@OTHER_SERVER
 @pytest.mark.parametrize("text", ["заказ", '"id": 7', "C:\\new", "TimeoutError: длинно"])
 def test_the_text_is_found_as_it_reads(redis, begin: Retry, text: str) -> None:
     """JSON has other letters for these."""
@@ -85,6 +87,7 @@ def test_the_text_is_found_as_it_reads(redis, begin: Retry, text: str) -> None:
     assert result(begin("--match", text)) == (0, "1 messages are back in the queue\n", "")
 
 
+@ONE_SERVER
 def test_any_bytes_go_back_as_they_were(redis, begin: Retry) -> None:
     odd = [bytes(range(256)), b"", "кот\n".encode(), b"\xed\xa0\x80"]
     for message in odd:
@@ -102,6 +105,7 @@ def test_what_another_program_wrote_goes_back_as_it_is(redis, begin: Retry) -> N
     assert messages(redis) == foreign
 
 
+@OTHER_SERVER
 def test_two_at_once_send_each_back_once(redis, begin: Retry) -> None:
     fill(redis, 20_000)
     counts = [int(result(process)[1].split()[0]) for process in (begin(), begin())]
@@ -135,6 +139,7 @@ def test_killed_at_any_point_each_message_is_in_the_queue_or_in_errors_and_not_i
     assert redis.llen("errors") == 0
 
 
+@ONE_SERVER
 def test_failures_that_come_meanwhile_wait_for_the_next_time(redis, begin: Retry) -> None:
     """A message that fails again at once must not go round for ever."""
     fill(redis, 2000)

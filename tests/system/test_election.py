@@ -88,6 +88,7 @@ def test_the_commands_of_running_tasks_are_those_of_the_specification(server, re
 
 
 @pytest.mark.serial
+@ONE_SERVER
 def test_a_handler_asks_for_the_flag_as_long_as_it_runs_and_its_generator_renews_it_each_heartbeat(
     server, redis, start
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_handler_asks_for_the_flag_as_long_as_it_runs_and_its_generator_renews
 
 
 @pytest.mark.serial
+@ONE_SERVER
 def test_the_first_message_comes_at_once_and_then_one_each_interval(server, redis, start) -> None:
     with server.monitor() as monitor:
         start("--redis", server.url, "--interval", "300")
@@ -171,7 +173,7 @@ def test_after_a_sigkill_another_one_generates_as_soon_as_the_flag_has_expired(s
     late = []
     for _ in range(3):
         with server.monitor() as monitor:
-            generator = start("--redis", server.url, "--interval", "5")
+            generator = start("--redis", server.url, "--interval", "5", "--heartbeat", "0.5")
             wait_until(generator.is_generator)
             heir = start("--redis", server.url, "--interval", "5", "--heartbeat", "10")
             wait_until(lambda heir=heir: heir.total("processed"), "the heir handles")
@@ -182,7 +184,7 @@ def test_after_a_sigkill_another_one_generates_as_soon_as_the_flag_has_expired(s
             renewed = [e.at for e in sets if e.words[2] == str(generator.task_id)][-1]
             elected = next(e.at for e in sets if e.words[2] == str(heir.task_id))
             first = wait_until(lambda: next((e.at for e in monitor.of("RPUSH") if e.at > elected), None))  # noqa: B023
-            late.append(first - (renewed + 2))
+            late.append(first - (renewed + 1))
             heir.kill()
             redis.flushall()
     assert min(late) > -0.1, "the flag of the dead one was not respected"

@@ -9,7 +9,7 @@ from subprocess import PIPE
 
 import pytest
 
-from tests.servers import ONE_SERVER
+from tests.servers import ONE_SERVER, OTHER_SERVER
 from tests.tasks import GATE, PATIENCE, wait_until, waits
 
 IDLE = "60000"
@@ -26,6 +26,7 @@ def insist(task, number: int) -> None:
     wait_until(lambda: task.send(number) or task.process.poll() is not None, "it ends", timeout=10)
 
 
+@OTHER_SERVER
 @SIGNALS
 def test_a_task_finishes_what_it_has_in_hand_and_leaves_nothing_behind(server, redis, start, tmp_path, number) -> None:
     (tmp_path / "job.py").write_text(GATE)
@@ -46,6 +47,7 @@ def test_a_task_finishes_what_it_has_in_hand_and_leaves_nothing_behind(server, r
     assert sorted(redis.keys("*")) == [b"generatorIsActive", b"messages", b"taskId"]
 
 
+@ONE_SERVER
 @SIGNALS
 def test_a_generator_gives_the_flag_up_and_sends_its_last_total(server, redis, start, number) -> None:
     task = start("--redis", server.url, "--interval", "1")
@@ -82,6 +84,7 @@ def test_while_a_generator_finishes_what_it_has_in_hand_another_one_generates(se
     assert first.reports()[-1] == {"msg": "processed", "total": 1, "errors": 0}
 
 
+@OTHER_SERVER
 def test_messages_that_were_not_started_return_to_the_head_in_their_old_order(server, redis, start, tmp_path) -> None:
     # Fast messages make the task take many at once; the first slow one ends the task while others are in hand.
     (tmp_path / "job.py").write_text(
@@ -190,6 +193,7 @@ def test_an_idle_task_ends_at_once(server, redis, start, role: str) -> None:
     assert min(took) < 0.5 and max(took) < 2, took
 
 
+@ONE_SERVER
 def test_a_monitored_task_ends_when_its_monitor_is_gone(server, redis, start) -> None:
     task = start("--redis", server.url, "--interval", "5", env={"GTASK_MONITORED": "1"}, stdin=PIPE)
     task.process.stdin.write(b"what is written there means nothing\n")
@@ -212,6 +216,7 @@ def test_a_task_that_was_started_by_hand_does_not_care_about_stdin(server, redis
     assert task.process.poll() is None
 
 
+@OTHER_SERVER
 def test_a_task_whose_standard_files_are_closed_works_and_ends(server, redis, start, tmp_path) -> None:
     (tmp_path / "closed.py").write_text(
         "import os, sys\n"

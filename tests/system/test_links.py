@@ -125,14 +125,14 @@ def test_a_slow_heartbeat_is_waited_for_and_a_quick_one_no_longer_than_before(pr
 def test_idle_connections_are_not_forgotten(proxy: Proxy, redis, start, tmp_path: Path, delivery: str) -> None:
     """After a long silence a message is handled at once, and a clean end hands over at once."""
     (tmp_path / "job.py").write_text("def generate(last): return []\ndef handle(m): raise ValueError(m)\n")
-    proxy.forgets_after = 4.0
+    proxy.forgets_after = 3.0
     options = ("--redis", proxy.url, "--generate", "job:generate", "--handle", "job:handle", "--wait", "1",
                "--heartbeat", "2", "--delivery", delivery)  # fmt: skip
     first = start(*options)
     wait_until(first.is_generator, "the first one generates")
     second = start(*options)
     wait_until(lambda: redis.hlen("tasks:members") == 2, "the second one handles")
-    time.sleep(6)  # of silence
+    time.sleep(4.5)  # of silence
     redis.rpush("messages", "after the silence")
     pushed = time.monotonic()
     wait_until(lambda: redis.llen("errors"), "the failure is stored")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ONE_SERVER
+from tests.servers import ONE_SERVER, OTHER_SERVER
 from tests.tasks import wait_until
 
 ODD = [
@@ -70,6 +70,7 @@ def test_messages_of_any_bytes_go_through_queue_handler_and_errors_unharmed(serv
     assert all(re.fullmatch(r"ValueError: all fail \(job\.py:\d+ handle\)", record["error"]) for record in records)
 
 
+@ONE_SERVER
 @pytest.mark.parametrize("interval", ["0", "1"])
 def test_the_generator_pauses_while_the_backlog_is_full(server, redis, start, interval: str) -> None:
     task = start("--redis", server.url, "--interval", interval, "--max-backlog", "10")
@@ -115,6 +116,7 @@ def started(folder: Path) -> list[int]:
     return [int(line) for line in (folder / "most").read_text().split()] if (folder / "most").exists() else []
 
 
+@OTHER_SERVER
 @pytest.mark.parametrize("concurrency", ["1", "7"])
 def test_as_many_messages_as_were_allowed_are_handled_at_once(server, redis, start, tmp_path, concurrency) -> None:
     (tmp_path / "job.py").write_text(COUNTING)
@@ -132,6 +134,7 @@ def test_as_many_messages_as_were_allowed_are_handled_at_once(server, redis, sta
     assert max(started(tmp_path)) == int(concurrency)
 
 
+@ONE_SERVER
 def test_a_task_that_has_become_slow_gives_back_what_it_cannot_start(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(COUNTING.replace("    now += 1", "    if message == 'fast': return\n    now += 1"))
     hold_flag(redis)
@@ -232,6 +235,7 @@ def test_a_message_is_pushed_at_once_however_long_the_next_one_takes(server, red
     assert task.wait(5) == 0, "the end does not wait for generate"
 
 
+@OTHER_SERVER
 def test_after_a_takeover_generate_gets_the_last_message_byte_for_byte(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(
         "from pathlib import Path\n"
@@ -251,6 +255,7 @@ def test_after_a_takeover_generate_gets_the_last_message_byte_for_byte(server, r
     assert wait_until(lambda: (tmp_path / "last").exists() and (tmp_path / "last").read_bytes()) == b"\xff last"
 
 
+@ONE_SERVER
 def test_the_demo_works(server, redis, start) -> None:
     start("--redis", server.url, "--interval", "1")
     wait_until(lambda: redis.exists("messages"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server
+from tests.servers import ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import TaskProcess, wait_until
 
 T = 1
@@ -171,6 +171,7 @@ def test_both_handle_what_both_push_and_each_message_is_handled_once(redis, flee
     assert redis.keys("inflight:*") == []
 
 
+@ONE_SERVER
 def test_gtask_handles_what_another_generator_pushes_and_respects_its_flag(redis, fleet: Fleet, plain) -> None:
     other = plain()
     assert other.wins()
@@ -190,6 +191,7 @@ def test_gtask_handles_what_another_generator_pushes_and_respects_its_flag(redis
     wait_until(lambda: any(task.is_generator() for task in tasks), "gtask takes over", timeout=10 * T)
 
 
+@OTHER_SERVER
 def test_another_program_wins_the_flag_when_gtask_s_generator_dies_and_keeps_it(redis, fleet: Fleet, plain) -> None:
     other = plain()
     task = fleet.start()
@@ -208,6 +210,7 @@ def test_another_program_wins_the_flag_when_gtask_s_generator_dies_and_keeps_it(
     assert redis.hget("generator", "generated") == generated
 
 
+@ONE_SERVER
 def test_gtask_s_generator_steps_aside_when_another_program_overwrites_the_flag(redis, fleet: Fleet, plain) -> None:
     other = plain()
     task = fleet.start("--delivery", "at-least-once")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server
+from tests.servers import ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import TaskProcess, wait_until
 
 HEARTBEAT = 0.5
@@ -135,6 +135,7 @@ def fleet(server: Server, redis, start: Callable[..., TaskProcess], tmp_path: Pa
     return Fleet(server, redis, start, tmp_path)
 
 
+@OTHER_SERVER
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(fleet: Fleet, redis) -> None:
     messages, faults = 100_000, ["kill"] * 40 + ["stop"] * 10
@@ -212,6 +213,7 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(fleet: F
     assert set(handled) <= set(range(1, messages + 1))
 
 
+@ONE_SERVER
 def test_without_faults_each_message_is_handled_once_by_four_handlers(fleet: Fleet) -> None:
     messages = 30_000
     fleet.write_jobs(messages)
@@ -227,6 +229,7 @@ def test_without_faults_each_message_is_handled_once_by_four_handlers(fleet: Fle
     assert fleet.processed() == messages
 
 
+@OTHER_SERVER
 @pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once"])
 def test_one_handler_that_handles_one_at_a_time_keeps_the_order(fleet: Fleet, tmp_path: Path, delivery: str) -> None:
     messages = 10_000

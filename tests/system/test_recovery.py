@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Server
+from tests.servers import ONE_NEW_SERVER, ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import TaskProcess, wait_until
 
 T = 0.5  # the heartbeat in seconds
@@ -103,6 +103,7 @@ def stop(task: TaskProcess) -> None:
     wait_until(lambda: Path(f"/proc/{task.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "the stop")
 
 
+@OTHER_SERVER
 @pytest.mark.serial
 def test_a_message_is_back_at_most_7T_after_its_holder_was_killed(redis, jobs: Jobs) -> None:
     jobs.heartbeat = 1  # twice T: what a busy machine adds counts less
@@ -121,6 +122,7 @@ def test_a_message_is_back_at_most_7T_after_its_holder_was_killed(redis, jobs: J
     assert not redis.exists(f"inflight:{holder.task_id}")
 
 
+@OTHER_SERVER
 def test_a_paused_task_learns_that_it_was_reaped_and_goes_on_under_a_new_id(redis, jobs: Jobs) -> None:
     jobs.generator()
     paused, first = jobs.start(), jobs.start()
@@ -164,6 +166,7 @@ def test_a_message_that_a_server_gave_to_a_task_after_it_was_reaped_is_not_forgo
     assert redis.keys("inflight:*") == redis.keys("messages") == []
 
 
+@ONE_SERVER
 def test_the_same_when_that_task_never_comes_back(redis, jobs: Jobs) -> None:
     wait = 6
     jobs.generator()
@@ -178,6 +181,7 @@ def test_the_same_when_that_task_never_comes_back(redis, jobs: Jobs) -> None:
     assert not redis.exists(f"inflight:{paused.task_id}")
 
 
+@ONE_SERVER
 def test_a_handler_that_computes_for_10T_stays_a_member_and_nothing_is_run_twice(redis, jobs: Jobs) -> None:
     jobs.generator()
     busy = jobs.start()
@@ -194,6 +198,7 @@ def test_a_handler_that_computes_for_10T_stays_a_member_and_nothing_is_run_twice
     assert redis.hget("totals", "redelivered") is None
 
 
+@OTHER_SERVER
 def test_a_slow_message_holds_up_neither_its_neighbours_nor_their_acknowledgement(redis, jobs: Jobs) -> None:
     jobs.generator()
     task = jobs.start("--concurrency", "3")
@@ -218,6 +223,7 @@ def test_a_slow_message_holds_up_neither_its_neighbours_nor_their_acknowledgemen
     wait_until(lambda: processed(redis) == 63, "the slow ones")
 
 
+@ONE_SERVER
 def test_what_is_not_finished_when_the_grace_is_over_goes_back(redis, jobs: Jobs) -> None:
     jobs.generator()
     task = jobs.start("--grace", "1", "--concurrency", "2")
@@ -233,6 +239,7 @@ def test_what_is_not_finished_when_the_grace_is_over_goes_back(redis, jobs: Jobs
     assert not is_member(redis, task.task_id)
 
 
+@ONE_NEW_SERVER
 def test_nobody_is_taken_for_dead_because_redis_was_away(
     new_server: Callable[..., Server], start: Callable[..., TaskProcess], tmp_path: Path
 ) -> None:

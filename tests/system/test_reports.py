@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.servers import ONE_SERVER
+from tests.servers import ONE_SERVER, OTHER_SERVER
 from tests.tasks import wait_until
 
 # The four reports to the letter.
@@ -29,6 +29,7 @@ def totals(task, msg: str) -> list[tuple[float, int]]:
     return [(at, report["total"]) for at, report in reports if report["msg"] == msg]
 
 
+@OTHER_SERVER
 def test_every_byte_on_stdout_is_a_report_of_the_specification(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(
         "def handle(message):\n    if int(message) % 3 == 0: raise ValueError('each third')\n"
@@ -101,6 +102,7 @@ def test_totals_that_have_not_changed_are_not_sent(server, redis, start) -> None
 # -- what the user's code prints
 
 
+@ONE_SERVER
 def test_what_the_user_s_code_prints_goes_to_stderr_at_once(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(
         "import os, sys\n"
@@ -128,6 +130,7 @@ def test_what_the_user_s_code_prints_goes_to_stderr_at_once(server, redis, start
         assert word in handler.stderr
 
 
+@OTHER_SERVER
 def test_what_child_processes_of_the_user_s_code_print_goes_to_stderr(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(
         "import os, subprocess\n"
@@ -145,6 +148,7 @@ def test_what_child_processes_of_the_user_s_code_print_goes_to_stderr(server, re
     assert "by a child\n" in task.stderr and "by a shell\n" in task.stderr
 
 
+@ONE_SERVER
 def test_on_a_terminal_nothing_is_on_stdout_and_people_read_log_lines(server, redis, start) -> None:
     ours, theirs = pty.openpty()
     redis.rpush("messages", "a")
@@ -222,6 +226,7 @@ def test_a_task_ends_although_its_pipe_is_full(server, redis, start) -> None:
     os.close(reading)
 
 
+@OTHER_SERVER
 @pytest.mark.parametrize("interval", ["5", "60000"])
 def test_a_task_whose_reader_is_gone_ends_gracefully(server, redis, start, interval: str) -> None:
     reading, writing = os.pipe()

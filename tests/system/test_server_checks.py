@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.servers import Server
+from tests.servers import ONE_SERVER, Server
 from tests.tasks import TaskProcess, wait_until
 
 
@@ -84,6 +84,7 @@ def test_a_server_that_may_evict_messages_is_warned_of_in_one_line(new_server: C
     assert re.search(r"WARNING .*maxmemory-policy allkeys-lru .*noeviction", lines[0])
 
 
+@ONE_SERVER
 def test_a_server_that_evicts_nothing_is_not_mentioned(server: Server, start) -> None:
     task = start("--redis", server.url)
     wait_until(task.is_generator, "the start")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Monitor, Server
+from tests.servers import ONE_SERVER, OTHER_SERVER, Monitor, Server
 from tests.tasks import PATIENCE, wait_until
 
 JOBS = """
@@ -92,6 +92,7 @@ def test_the_json_form_has_the_fields_of_the_specification_and_the_sum_holds(red
     assert seen["generated"] + 1 == seen["messages"] + seen["inflight"] + seen["processed"], "1: another program's"
 
 
+@ONE_SERVER
 def test_a_person_reads_the_same_and_what_cannot_be_known(redis, status: Status, fleet, tmp_path: Path) -> None:
     generator, handler = fleet
     code, out, err = status()
@@ -127,6 +128,7 @@ def test_the_sum_holds_too_when_failed_messages_were_retried_and_the_dead_s_came
     assert after["processed"] == seen["processed"]
 
 
+@OTHER_SERVER
 def test_nobody_generates_is_exit_1(status: Status) -> None:
     code, out, err = status("--json")
     assert (code, err) == (1, "")
@@ -136,6 +138,7 @@ def test_nobody_generates_is_exit_1(status: Status) -> None:
     assert "nobody holds the flag" in out
 
 
+@ONE_SERVER
 def test_another_program_that_holds_the_flag_has_no_id(redis, status: Status) -> None:
     redis.set("generatorIsActive", 1, ex=20)
     code, out, _ = status("--json")
@@ -167,6 +170,7 @@ def test_it_only_reads(server: Server, redis, status: Status, fleet) -> None:
     assert {key: redis.dump(key) for key in before} == before
 
 
+@OTHER_SERVER
 def test_it_looks_into_its_namespace_only(redis, status: Status) -> None:
     redis.set("other:generatorIsActive", 1, ex=20)
     redis.rpush("other:messages", "a", "b")
@@ -175,6 +179,7 @@ def test_it_looks_into_its_namespace_only(redis, status: Status) -> None:
     assert (code, json.loads(out)["messages"]) == (0, 2)
 
 
+@ONE_SERVER
 def test_without_redis_it_is_one_line_and_69(tmp_path: Path, status: Status) -> None:
     code, out, err = status("--json", url=f"unix://{tmp_path}/nobody")
     assert (code, out) == (69, "")
@@ -182,6 +187,7 @@ def test_without_redis_it_is_one_line_and_69(tmp_path: Path, status: Status) -> 
     assert f"no Redis at unix://{tmp_path}/nobody" in err
 
 
+@ONE_SERVER
 @pytest.mark.parametrize("how", ["another program", "persist"])
 def test_a_flag_that_never_expires_is_said_once_and_is_not_taken(server, redis, start, status, how) -> None:
     task = start("--redis", server.url, "--heartbeat", "0.5", "--namespace", "shop", "--interval", "60000")
