@@ -81,7 +81,7 @@ class Server:
     def client(self, **options: object) -> redis.Redis:
         """A client that a test looks with (bytes, no retries)."""
         once = Retry(NoBackoff(), 0)
-        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=30, **{"retry": once, **options})
+        return redis.Redis(unix_socket_path=str(self.socket), **{"socket_timeout": 30, "retry": once, **options})
 
     def kill(self) -> None:
         """SIGKILL: what was not in its file is gone."""
@@ -125,6 +125,7 @@ class Clock:
 
     def set(self, seconds: int) -> None:
         """The server's clock shows so much more than ours, at once."""
+        self.ahead = seconds
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.rename(self._file)

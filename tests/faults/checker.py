@@ -4,40 +4,48 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from gtask import protocol
-from tests.faults.history import End, Event, Pushed, Takeover
+from tests.faults.history import Emptied, End, Event, Pushed, Takeover
 
 MARGIN = 0.3  # seconds that a takeover may take beyond the flag's remaining life
 RESPONSIVE = 0.1  # a machine that stalls for longer says nothing about how fast a takeover is
 
 
 def deposed_is_silent(events: Iterable[Event]) -> Iterator[str]:
-    """No message of a deposed generator comes after its successor's first one."""
+    """No message of a deposed generator comes after its successor's first one, nor after the server was emptied."""
     deposed: set[str] = set()
     latest = None
     for event in events:
-        if isinstance(event, Pushed):
-            if event.author in deposed:
-                yield f"message {event.number} is of {event.author}, after its successor {latest} had begun"
-            if latest not in (None, event.author):
-                deposed.add(str(latest))
-            latest = event.author
+        match event:
+            case Emptied() if latest is not None:
+                deposed.add(latest)
+                latest = None
+            case Pushed(number, author):
+                if author in deposed:
+                    yield f"message {number} is of {author}, after its successor {latest} had begun"
+                if latest not in (None, author):
+                    deposed.add(str(latest))
+                latest = author
 
 
 def numbers_are_whole(events: Iterable[Event]) -> Iterator[str]:
     """The numbers are 1, 2, 3, … over every takeover, without a gap and without a repeat."""
     expected = 1
     for event in events:
-        if isinstance(event, Pushed):
-            if event.number != expected:
-                yield f"message {event.number} of {event.author} came where {expected} was due"
-            expected = event.number + 1
+        match event:
+            case Emptied():
+                expected = 1
+            case Pushed(number, author):
+                if number != expected:
+                    yield f"message {number} of {author} came where {expected} was due"
+                expected = number + 1
 
 
 def nothing_is_lost(events: Iterable[Event], end: End) -> Iterator[str]:
-    """Each accepted message is handled, in `errors`, waiting or in flight; and the server's sums say the same."""
-    accepted = [event.number for event in events if isinstance(event, Pushed)]
+    """Each accepted message is handled, in `errors`, waiting or in flight; and the server's sums say the same. Of what
+    was accepted before the server was emptied nothing can be said."""
+    accepted = _accepted(_since_emptied(list(events)))
     found = {*end.handled, *end.errors, *end.waiting, *end.in_flight}
-    yield from (f"message {number} is lost" for number in accepted if number not in found)
+    yield from (f"message {message} is lost" for message in accepted if message not in found)
     accounted = end.processed + len(end.waiting) + len(end.in_flight)
     if accounted != len(accepted):
         yield (
@@ -48,11 +56,20 @@ def nothing_is_lost(events: Iterable[Event], end: End) -> Iterator[str]:
 
 def nothing_is_invented(events: Iterable[Event], end: End) -> Iterator[str]:
     """Nothing is handled, failed, waiting or in flight that was never pushed."""
-    accepted = {event.number for event in events if isinstance(event, Pushed)}
+    accepted = set(_accepted(events))
     for where in ("handled", "errors", "waiting", "in_flight"):
-        for number in Counter(getattr(end, where)):
-            if number not in accepted:
-                yield f"message {number} ({where}) was never pushed"
+        for message in dict.fromkeys(getattr(end, where)):
+            if message not in accepted:
+                yield f"message {message} ({where}) was never pushed"
+
+
+def _accepted(events: Iterable[Event]) -> list[Pushed]:
+    return [event for event in events if isinstance(event, Pushed)]
+
+
+def _since_emptied(events: list[Event]) -> list[Event]:
+    emptied = [at for at, event in enumerate(events) if isinstance(event, Emptied)]
+    return events[emptied[-1] + 1 :] if emptied else events
 
 
 def reports_are_whole(lines: Iterable[bytes]) -> Iterator[str]:

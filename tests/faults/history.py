@@ -1,8 +1,9 @@
 """What really happened, in the server's own order: read from its append-only file.
 
 Why not MONITOR: a restarted server ends it, and it cuts a reader that is slow. The file survives both. It holds effects
-only, and of a script all or nothing. Effects do not say who sent a command, so the messages do: each is
-"number author", and the author (`pid.call`) is new in each call of `generate`, that is, in each term.
+only, and of a script all or nothing. Effects do not say who sent a command, so the messages do: each is "number author"
+(and padding, where it is to be large), and the author (`pid.call`) is new in each call of `generate`, that is, in each
+term.
 
 The server must run with OPTIONS.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 OPTIONS = (
     "appendonly", "yes", "appendfsync", "always", "aof-use-rdb-preamble", "no", "auto-aof-rewrite-percentage", "0",
 )  # fmt: skip
+FILES = "appendonlydir"
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,16 @@ class Pushed:
     number: int
     author: str
 
+    def __str__(self) -> str:
+        return f"{self.number} of {self.author}"
 
-Event = Elected | Pushed
+
+@dataclass(frozen=True)
+class Emptied:
+    """The server came back without its file. It knows nothing of what was before, and counts from 1 again."""
+
+
+Event = Elected | Pushed | Emptied
 
 
 @dataclass(frozen=True)
@@ -48,34 +58,47 @@ class Takeover:
 class End:
     """Where the messages are when all is quiet, each as often as it is there."""
 
-    handled: tuple[int, ...]
-    errors: tuple[int, ...]
-    waiting: tuple[int, ...]
-    in_flight: tuple[int, ...]
+    handled: tuple[Pushed, ...]
+    errors: tuple[Pushed, ...]
+    waiting: tuple[Pushed, ...]
+    in_flight: tuple[Pushed, ...]
     processed: int  # as the server counts: each message once, when it was acknowledged
 
 
 def pushed(message: str) -> Pushed:
-    number, author = message.split()
+    number, author, *_ = message.split()
     return Pushed(int(number), author)
 
 
+def set_aside(folder: Path) -> None:
+    """The append-only file of a server that is down goes where the server does not find it, and `read` does."""
+    (folder / FILES).rename(folder / f"past.{len(_past(folder))}")
+
+
 def read(folder: Path) -> list[Event]:
-    """The events in the append-only file of a server that has `folder`."""
+    """The events in the append-only files of a server that has `folder`."""
     events: list[Event] = []
-    for step in _steps(folder):
+    for past in _past(folder):
+        events += [*_events(past), Emptied()]
+    return events + list(_events(folder / FILES))
+
+
+def _past(folder: Path) -> list[Path]:
+    return sorted(folder.glob("past.*"), key=lambda past: int(past.suffix[1:]))
+
+
+def _events(files: Path) -> Iterator[Event]:
+    for step in _steps(files):
         if ["HINCRBY", "generator", "term", "1"] in step:
-            events += [Elected(int(words[2])) for words in step if words[:2] == ["SET", "generatorId"]]
-        if any(words[:2] == ["HSET", "generator"] and "generated" in words for words in step):
-            events += [pushed(m) for words in step if words[:2] == ["RPUSH", "messages"] for m in words[2:]]
-    return events
+            yield from (Elected(int(words[2])) for words in step if words[:2] == ["SET", "generatorId"])
+        if any(words[:2] == ["HSET", "generator"] and "generated" in words[2::2] for words in step):
+            yield from (pushed(m) for words in step if words[:2] == ["RPUSH", "messages"] for m in words[2:])
 
 
-def _steps(folder: Path) -> Iterator[list[list[str]]]:
+def _steps(files: Path) -> Iterator[list[list[str]]]:
     """The commands that were executed together: those of one script, or one by itself."""
-    files = (folder / "appendonlydir").glob("*.incr.aof")
     together: list[list[str]] | None = None
-    for file in sorted(files, key=lambda file: int(re.findall(r"\.(\d+)\.incr", file.name)[0])):
+    for file in sorted(files.glob("*.incr.aof"), key=lambda file: int(re.findall(r"\.(\d+)\.incr", file.name)[0])):
         for words in _commands(file.read_bytes()):
             match words[0].upper():
                 case "MULTI":

@@ -16,17 +16,20 @@ from pathlib import Path
 import gevent
 
 CHUNK = 1_000_000  # characters
+LARGE = 5_000  # characters: beyond what a heartbeat brings along
 
 calls = itertools.count(1)
+padding: list[str] = []  # of the messages of this call of generate
 log = os.open(f"handled.{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def generate(last: str | None) -> Iterator[str]:
     author = f"{os.getpid()}.{next(calls)}"
+    padding.clear()
     for number in itertools.count(int(last.split()[0]) + 1 if last else 1):
         if not obey("generate"):
             return
-        yield f"{number} {author}"
+        yield f"{number} {author}{''.join(padding)}"
 
 
 def handle(message: str) -> None:
@@ -102,6 +105,12 @@ def shout(size: str, end: str, stream: str) -> None:
     done()
 
 
+def swell() -> None:
+    """From now on this call of generate yields large messages."""
+    padding.append(" " + "x" * LARGE)
+    done()
+
+
 def stay() -> None:
     """Does not return before it may. While it is here, there is a file `staying`."""
     Path("staying").touch()
@@ -114,5 +123,6 @@ def stay() -> None:
 
 
 ORDERS = {
-    "fail": fail, "block": block, "fork": fork, "leak": leak, "leave": leave, "shout": shout, "stay": stay,
+    "fail": fail, "block": block, "fork": fork, "leak": leak, "leave": leave, "shout": shout, "swell": swell,
+    "stay": stay,
 }  # fmt: skip

@@ -8,8 +8,8 @@ from functools import partial
 import redis
 
 from tests.commands import FAULTS, Ambush
-from tests.faults import kinds_processes
-from tests.faults.kinds_code import raises
+from tests.faults import kinds_flag, kinds_processes
+from tests.faults.kinds_code import order, raises
 from tests.faults.nemesis import Fault, Nemesis
 from tests.tasks import TaskProcess, wait_until
 
@@ -64,6 +64,14 @@ def _listeners_break(nemesis: Nemesis, client: redis.Redis, chance: random.Rando
     wait_until(lambda: client.client_kill_filter(_type="pubsub"), "listeners to kill")
 
 
+def _position_is_large(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
+    """Else the heartbeat that elects brings it along."""
+    order(nemesis, "generate", "swell")
+    before = int(client.hget("generator", "generated") or 0)
+    wait_until(lambda: int(client.hget("generator", "generated") or 0) > before, "a large message")
+    kinds_flag.delete_flag(nemesis, client, chance)
+
+
 def _connections_break(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
     wait_until(lambda: client.client_kill_filter(_type="normal", skipme=True), "clients to kill")
 
@@ -75,6 +83,7 @@ COMMANDS: dict[str, Fault] = {
 }  # fmt: skip
 AT_LEAST_ONCE = COMMANDS | {
     "claim": _comes_anyway, "BLMOVE": _comes_anyway, "reap": _handler_dies, "CLIENT": _connections_break,
+    "position": _position_is_large,
 }  # fmt: skip
 AT_MOST_ONCE = COMMANDS | {"fail": _handler_fails}
 FETCHING = {"pop": _comes_anyway, "BLPOP": _comes_anyway}  # a lost answer to these is a lost message

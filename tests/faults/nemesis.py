@@ -1,6 +1,8 @@
-"""Faults: each is injected on purpose, and proves that it happened (or raises)."""
+"""The nemesis: injects faults one after the other, and between them lets the fleet work, or does not."""
 
+import json
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,29 +11,64 @@ import redis
 
 from tests.commands import CommandProxy
 from tests.faults.history import Takeover
-from tests.servers import Server
+from tests.servers import Clock, Server
 from tests.tasks import TaskProcess, wait_until
 
 Fault = Callable[["Nemesis", redis.Redis, random.Random], None]
 
+RECOVERY = 60.0  # seconds within which messages flow again after any fault
+MOST = 300  # messages that flow before the next fault
+
 
 class Nemesis:
-    """Injects faults into a fleet. `tasks` are its living tasks; `begin` starts another one; they work in `folder`."""
+    """Injects faults into a fleet. `tasks` are its living tasks; `begin` starts another one; they work in `folder`.
+    `clock` is the server's, if it has one of its own."""
 
     def __init__(
-        self, server: Server, proxy: CommandProxy, begin: Callable[[], TaskProcess], heartbeat: float, folder: Path
+        self,
+        server: Server,
+        proxy: CommandProxy,
+        begin: Callable[[], TaskProcess],
+        *,
+        heartbeat: float,
+        folder: Path,
+        clock: Clock | None = None,
     ) -> None:
-        self.server, self.proxy, self.begin, self.heartbeat, self.folder = server, proxy, begin, heartbeat, folder
+        self.server, self.proxy, self.begin, self.clock = server, proxy, begin, clock
+        self.heartbeat, self.folder = heartbeat, folder
         self.tasks = [begin() for _ in range(4)]
         self.fired: Counter[str] = Counter()
         self.takeovers: list[Takeover] = []
+        self.recoveries: list[tuple[float, str]] = []  # seconds, and after which fault
 
     def inject(self, kind: str, fault: Fault, chance: random.Random) -> None:
-        """One fault of this kind; counted only when it is proven."""
+        """One fault of this kind; counted only when it is proven. Every other one comes while the one before is still
+        felt; else the fleet works for a while first."""
         self.supervise()
         with self.server.client() as client:
             fault(self, client, chance)
         self.fired[kind] += 1
+        if chance.random() < 0.5:
+            self.let_work(kind, chance.randrange(1, MOST))
+
+    def summary(self, seed: int) -> str:
+        """How many of each kind have fired, and what repeats them."""
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.fired.items()))
+        return f"GTASK_FAULTS_SEED={seed}: {self.fired.total()} faults of {len(self.fired)} kinds: {kinds}"
+
+    def let_work(self, after: str, messages: int) -> None:
+        """Waits until the fleet has generated so many more messages; the first of them must come within RECOVERY."""
+        with self.server.client() as client:
+
+            def generated() -> int:
+                self.supervise()
+                return int(client.hget("generator", "generated") or 0)
+
+            before, began = generated(), time.monotonic()
+            what = f"a message after {after} and {sum(self.fired.values()) - 1} faults before it"
+            wait_until(lambda: generated() != before, what, timeout=RECOVERY)
+            self.recoveries.append((time.monotonic() - began, after))
+            wait_until(lambda: generated() >= before + messages, f"{messages} messages after {after}", timeout=RECOVERY)
 
     def supervise(self) -> None:
         """Starts a task again that found no server at its start (69); none ends by itself for any other reason."""
@@ -45,24 +82,23 @@ class Nemesis:
 
         def beating() -> bool:
             self.supervise()
-            seconds, microseconds = client.time()
-            now = seconds + microseconds / 1e6
+            now = client.time()[0]
             ids = [str(t.reports("createdTaskId")[-1]["taskId"]) for t in self.tasks if t.reports("createdTaskId")]
             beats = [client.zscore("tasks", task_id) or 0 for task_id in ids]
             return len(ids) == len(self.tasks) and now - min(beats) < 1.5 * self.heartbeat
 
-        wait_until(lambda: beating() and client.exists("generatorId"), "all to be well", timeout=60)
+        wait_until(lambda: beating() and client.exists("generatorId"), "all to be well", timeout=RECOVERY)
 
     def generator(self, client: redis.Redis) -> TaskProcess:
         """The task that generates; waits until there is one."""
 
         def found() -> TaskProcess | None:
             self.supervise()
-            owner = client.get("generatorId")
-            ids = {t.reports("createdTaskId")[-1]["taskId"]: t for t in self.tasks if t.reports("createdTaskId")}
-            return ids.get(int(owner)) if owner else None
+            member = client.hget("tasks:members", client.get("generatorId") or "")
+            pid = json.loads(member)["pid"] if member else None
+            return next((task for task in self.tasks if task.pid == pid), None)
 
-        return wait_until(found, "a generator", timeout=60)
+        return wait_until(found, "a generator", timeout=RECOVERY)
 
     def handler(self, client: redis.Redis, chance: random.Random) -> TaskProcess:
         generator = self.generator(client)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import FAULTS, CommandProxy
-from tests.faults import checker, history
+from tests.faults import ONCE, checker, history
 from tests.faults.kinds import KINDS
 from tests.faults.kinds_commands import AT_MOST_ONCE, FETCHING, befall
 from tests.faults.nemesis import Fault, Nemesis
@@ -35,6 +35,7 @@ COSTS_NOTHING: dict[str, Fault] = {
 }  # fmt: skip
 
 
+@ONCE
 @ONE_NEW_SERVER
 @pytest.mark.faults
 @pytest.mark.timeout(600)
@@ -51,7 +52,7 @@ def test_at_most_once_what_takes_no_message_away_costs_none(new_server, start, t
             ))  # fmt: skip
             return started[-1]
 
-        nemesis, chance = Nemesis(server, proxy, begin, 0.5, tmp_path), random.Random(seed)
+        nemesis, chance = Nemesis(server, proxy, begin, heartbeat=0.5, folder=tmp_path), random.Random(seed)
         chosen = [kind for kind in os.environ.get("GTASK_FAULTS_KINDS", "").split(",") if kind] or list(COSTS_NOTHING)
         order = chosen * int(os.environ.get("GTASK_FAULTS_ROUNDS", "2"))
         chance.shuffle(order)
@@ -72,8 +73,8 @@ def test_at_most_once_what_takes_no_message_away_costs_none(new_server, start, t
     ]  # fmt: skip
     hits = sorted(f"{command} {count} x {fault}" for (fault, command), count in proxy.hits.items())
     print(f"\ncommands: {dict(proxy.seen)}; hit: {', '.join(hits)}")
-    print(f"seed {seed}: {len(end.handled)} handled, {len(end.errors)} in errors, {len(end.waiting)} wait; "
-          f"{nemesis.fired.total()} faults of {len(nemesis.fired)} kinds: {dict(nemesis.fired)}")  # fmt: skip
+    print(f"{len(end.handled)} handled, {len(end.errors)} in errors, {len(end.waiting)} wait")
+    print(nemesis.summary(seed))
     assert not violations, "\n".join(violations[:50])
 
 
@@ -82,5 +83,5 @@ def _end(folder: Path, redis) -> history.End:
     handled = [line for file in folder.glob("handled.*") for line in file.read_text().splitlines()]
     errors = [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)]
     waiting = [message.decode() for message in redis.lrange("messages", 0, -1)]
-    numbers = [tuple(history.pushed(message).number for message in place) for place in (handled, errors, waiting)]
-    return history.End(*numbers, in_flight=(), processed=len(handled) + len(errors))
+    places = [tuple(map(history.pushed, place)) for place in (handled, errors, waiting)]
+    return history.End(*places, in_flight=(), processed=len(handled) + len(errors))

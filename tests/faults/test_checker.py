@@ -1,14 +1,19 @@
 """The checker rejects a planted fault for each of its rules, and accepts a good history; and the history is read as
 the server wrote it."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.faults import checker, history
-from tests.faults.history import Elected, End, Event, Pushed, Takeover
+from tests.faults.history import Elected, Emptied, End, Event, Pushed, Takeover
 
 A, B = "100.1", "200.1"  # authors
-GOOD: list[Event] = [Elected(1), Pushed(1, A), Pushed(2, A), Elected(2), Pushed(3, B), Pushed(4, B)]
-GOOD_END = End(handled=(1, 1), errors=(2,), waiting=(3,), in_flight=(4,), processed=2)  # 1 was delivered twice
+ONE, TWO, THREE, FOUR = Pushed(1, A), Pushed(2, A), Pushed(3, B), Pushed(4, B)
+GOOD: list[Event] = [Elected(1), ONE, TWO, Elected(2), THREE, FOUR]
+GOOD_END = End(handled=(ONE, ONE), errors=(TWO,), waiting=(THREE,), in_flight=(FOUR,), processed=2)  # ONE came twice
+# Another one, which the server has forgotten; what was in the tasks' hands then is handled all the same.
+FORGOTTEN: list[Event] = [Elected(1), Pushed(1, "50.1"), Pushed(2, "50.1"), Pushed(3, "50.1"), Emptied()]
 REPORTS = [
     b'{"msg": "createdTaskId", "taskId": 7}\r\n',
     b'{"msg": "processed", "total": 4, "errors": 1}\r\n',
@@ -26,6 +31,28 @@ def test_a_good_history_is_accepted_by_every_rule() -> None:
         *checker.reports_are_whole(REPORTS),
         *checker.takeovers_are_fast([Takeover(flag_life=0.6, took=0.85, stalled=0.01)]),
     ]
+
+
+def test_a_history_begins_anew_where_the_server_was_emptied() -> None:
+    end = replace(GOOD_END, handled=(ONE, ONE, Pushed(2, "50.1")))
+    assert not [
+        *checker.deposed_is_silent(FORGOTTEN + GOOD),
+        *checker.numbers_are_whole(FORGOTTEN + GOOD),
+        *checker.nothing_is_lost(FORGOTTEN + GOOD, end),
+        *checker.nothing_is_invented(FORGOTTEN + GOOD, end),
+    ]
+
+
+def test_a_generator_that_goes_on_where_the_server_was_emptied_is_seen() -> None:
+    went_on = [Pushed(1, A), Emptied(), Pushed(2, A)]
+    assert len(list(checker.deposed_is_silent(went_on))) == 1
+    assert list(checker.numbers_are_whole(went_on)) == ["message 2 of 100.1 came where 1 was due"]
+    started_anew = [Pushed(1, A), Emptied(), Pushed(1, A)]
+    assert len(list(checker.deposed_is_silent(started_anew))) == 1
+
+
+def test_what_was_acknowledged_for_the_server_before_it_was_emptied_does_not_count_for_it_afterwards() -> None:
+    assert "3 were acknowledged" in next(checker.nothing_is_lost(FORGOTTEN + GOOD, replace(GOOD_END, processed=3)))
 
 
 def test_a_deposed_generator_that_pushes_is_seen() -> None:
@@ -48,22 +75,22 @@ def test_a_gap_and_a_repeat_are_seen(numbers: tuple[int, ...], violation: str) -
 
 
 def test_a_lost_message_is_seen() -> None:
-    end = End(handled=(1, 1), errors=(), waiting=(3,), in_flight=(4,), processed=2)
-    assert list(checker.nothing_is_lost(GOOD, end)) == ["message 2 is lost"]
+    end = replace(GOOD_END, errors=())
+    assert list(checker.nothing_is_lost(GOOD, end)) == ["message 2 of 100.1 is lost"]
 
 
 def test_sums_that_do_not_add_up_are_seen() -> None:
-    twice = End(handled=(1, 1), errors=(2,), waiting=(3,), in_flight=(4,), processed=3)
+    twice = replace(GOOD_END, processed=3)
     assert "3 were acknowledged" in next(checker.nothing_is_lost(GOOD, twice))
-    in_two_places = End(handled=(1,), errors=(2,), waiting=(3, 4), in_flight=(4,), processed=2)
+    in_two_places = replace(GOOD_END, waiting=(THREE, FOUR))
     assert "2 wait and 1 are in flight" in next(checker.nothing_is_lost(GOOD, in_two_places))
 
 
 @pytest.mark.parametrize("where", ["handled", "errors", "waiting", "in_flight"])
 def test_an_invented_message_is_seen(where: str) -> None:
-    places = {"handled": (), "errors": (), "waiting": (), "in_flight": ()} | {where: (5,)}
+    places = {"handled": (), "errors": (), "waiting": (), "in_flight": ()} | {where: (Pushed(5, B),)}
     end = End(**places, processed=0)
-    assert list(checker.nothing_is_invented(GOOD, end)) == [f"message 5 ({where}) was never pushed"]
+    assert list(checker.nothing_is_invented(GOOD, end)) == [f"message 5 of 200.1 ({where}) was never pushed"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +114,7 @@ def test_a_slow_takeover_is_seen_but_not_on_a_machine_that_stood_still() -> None
     assert checker.judged([slow, excused]) == [slow]
 
 
-def test_the_history_is_what_the_server_wrote_also_over_a_restart(new_server) -> None:
+def test_the_history_is_what_the_server_wrote_also_over_restarts(new_server) -> None:
     server = new_server(*history.OPTIONS)
     push = "redis.call('RPUSH', 'messages', unpack(ARGV)); redis.call('HSET', 'generator', 'step', 1, 'generated', 1)"
     elect = "redis.call('SET', 'generatorId', ARGV[1], 'EX', 9); redis.call('HINCRBY', 'generator', 'term', 1)"
@@ -101,4 +128,11 @@ def test_the_history_is_what_the_server_wrote_also_over_a_restart(new_server) ->
     with server.client() as client:
         client.eval(elect, 0, 2)
         client.eval(push, 0, "3 200.1")
-    assert history.read(server.folder) == [Elected(1), Pushed(1, A), Pushed(2, A), Elected(2), Pushed(3, B)]
+    assert history.read(server.folder) == [Elected(1), ONE, TWO, Elected(2), THREE]
+    server.kill()
+    history.set_aside(server.folder)
+    server.start()
+    with server.client() as client:
+        assert not client.keys()
+        client.eval(push, 0, "1 300.1")
+    assert history.read(server.folder) == [Elected(1), ONE, TWO, Elected(2), THREE, Emptied(), Pushed(1, "300.1")]

@@ -13,6 +13,7 @@ from statistics import median
 import psutil
 import pytest
 
+from tests.faults import ONCE
 from tests.servers import ONE_SERVER, Server
 from tests.tasks import wait_until
 
@@ -65,6 +66,7 @@ def shown(values: list[int]) -> str:
     return f"{median(values[:NEAR]) / 1e6:.1f} -> {median(values[-NEAR:]) / 1e6:.1f} MB ({growth(values) - 1:+.1%})"
 
 
+@ONCE
 @pytest.mark.faults
 @pytest.mark.serial
 @pytest.mark.timeout(SECONDS + 180)

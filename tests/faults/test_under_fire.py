@@ -9,65 +9,103 @@ from pathlib import Path
 import pytest
 
 from tests.commands import CommandProxy
-from tests.faults import checker, history
+from tests.faults import ONCE, checker, history
 from tests.faults.kinds import KINDS
 from tests.faults.nemesis import Nemesis
-from tests.servers import ONE_NEW_SERVER
+from tests.servers import ONE_NEW_SERVER, Clock, Server
 from tests.tasks import TaskProcess, wait_until
 
-CHOSEN = [kind for kind in os.environ.get("GTASK_FAULTS_KINDS", "").split(",") if kind] or list(KINDS)
 SEED = int(os.environ.get("GTASK_FAULTS_SEED", "1"))
+CHOSEN = [kind for kind in os.environ.get("GTASK_FAULTS_KINDS", "").split(",") if kind] or list(KINDS)
+ROUNDS = int(os.environ.get("GTASK_FAULTS_ROUNDS", "2"))
+HEARTBEAT = 0.5
+# One of each room, and of those the quick ones.
+SHORT = [
+    "kill_generator", "kill_handler", "stop_task", "delete_flag", "foreign_flag", "client_kill", "restart_server",
+    "restart_emptied", "pause_clients", "fill_memory", "cut_links", "drop_request", "drop_reply", "generate_fails",
+    "handle_exits", "kill_generator",
+]  # fmt: skip
 
 
+@ONCE
 @ONE_NEW_SERVER
 @pytest.mark.faults
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [SEED, SEED + 1, SEED + 2])
 def test_the_promises_hold_under_fire(new_server, start, tmp_path, seed: int) -> None:
-    shutil.copy(Path(__file__).with_name("jobs.py"), tmp_path)
-    server, started = new_server(*history.OPTIONS), []
+    under_fire(new_server, start, tmp_path, CHOSEN * ROUNDS, seed)
+
+
+@ONCE
+@ONE_NEW_SERVER
+@pytest.mark.serial
+@pytest.mark.timeout(300)
+def test_the_promises_hold_under_a_short_fire(new_server, start, tmp_path) -> None:
+    under_fire(new_server, start, tmp_path, SHORT, SEED)
+
+
+def under_fire(new_server, start, folder: Path, kinds: list[str], seed: int) -> None:
+    """These kinds of faults in an order by chance, then quiet, then the checker."""
+    shutil.copy(Path(__file__).with_name("jobs.py"), folder)
+    clock = Clock(folder) if Clock.LIBRARIES else None
+    server, started = new_server(*history.OPTIONS, clock=clock), []
     with CommandProxy(server.socket) as proxy:
 
         def begin() -> TaskProcess:
             started.append(start(
                 "--redis", proxy.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "5",
-                "--delivery", "at-least-once", "--heartbeat", "0.5", "--wait", "1",
+                "--delivery", "at-least-once", "--heartbeat", str(HEARTBEAT), "--wait", "1",
             ))  # fmt: skip
             return started[-1]
 
-        nemesis, chance = Nemesis(server, proxy, begin, 0.5, tmp_path), random.Random(seed)
-        order = CHOSEN * int(os.environ.get("GTASK_FAULTS_ROUNDS", "2"))
+        nemesis = Nemesis(server, proxy, begin, heartbeat=HEARTBEAT, folder=folder, clock=clock)
+        chance = random.Random(seed)
+        order = kinds[:]
         chance.shuffle(order)
-        for kind in order:
-            nemesis.inject(kind, KINDS[kind], chance)
-        with server.client() as redis:
-            redis.set("generatorIsActive", 1, ex=600)  # of another program: no more messages
-            wait_until(lambda: not redis.exists("generatorId"), "the generator to give way")
-
-            def in_flight() -> list[bytes]:
-                return [m for key in redis.keys("inflight:*") for m in redis.lrange(key, 0, -1)]
-
-            wait_until(
-                lambda: not redis.exists("messages", "messages:suspects") and not in_flight(), "quiet", timeout=90
-            )
-            handled = [line for f in tmp_path.glob("handled.*") for line in f.read_text().splitlines()]
-            errors = [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)]
-            end = history.End(
-                handled=tuple(history.pushed(message).number for message in handled),
-                errors=tuple(history.pushed(message).number for message in errors),
-                waiting=(), in_flight=(), processed=int(redis.hget("totals", "processed")),
-            )  # fmt: skip
-        events = history.read(server.folder)
-        violations = [
-            *checker.deposed_is_silent(events), *checker.numbers_are_whole(events),
-            *checker.nothing_is_lost(events, end), *checker.nothing_is_invented(events, end),
-            *(v for task in started for v in checker.reports_are_whole(task.lines)),
-            *checker.takeovers_are_fast(nemesis.takeovers),
-        ]  # fmt: skip
-        terms = sum(isinstance(event, history.Elected) for event in events)
-        print(f"\n{len(events) - terms} messages, {terms} terms, {len(checker.judged(nemesis.takeovers))} of "
-              f"{len(nemesis.takeovers)} takeovers judged")  # fmt: skip
-        hits = sorted(f"{command} {count} x {fault}" for (fault, command), count in proxy.hits.items())
-        print(f"commands: {dict(proxy.seen)}; hit: {', '.join(hits)}")
-        print(f"seed {seed}: {nemesis.fired.total()} faults of {len(nemesis.fired)} kinds: {dict(nemesis.fired)}")
+        try:
+            for kind in order:
+                nemesis.inject(kind, KINDS[kind], chance)
+            end = quiet(server, folder)
+            violations = broken_promises(history.read(server.folder), end, started, nemesis)
+        finally:
+            hits = sorted(f"{command} {count} x {fault}" for (fault, command), count in proxy.hits.items())
+            print(f"commands: {dict(proxy.seen)}; hit: {', '.join(hits)}")
+            print(nemesis.summary(seed))
         assert not violations, "\n".join(violations[:50])
+
+
+def quiet(server: Server, folder: Path) -> history.End:
+    """Lets nobody generate, waits until all is handled, and says where everything is."""
+    with server.client() as redis:
+        redis.set("generatorIsActive", 1, ex=600)  # of another program
+        wait_until(lambda: not redis.exists("generatorId"), "the generator to give way")
+
+        def somewhere() -> bool:
+            lists = ["messages", "messages:apart", *redis.keys("inflight:*"), *redis.keys("tasks:long:*")]
+            return bool(redis.exists(*lists))
+
+        wait_until(lambda: not somewhere(), "quiet", timeout=90)
+        handled = [line for file in folder.glob("handled.*") for line in file.read_text().splitlines()]
+        errors = [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)]
+        return history.End(
+            handled=tuple(map(history.pushed, handled)), errors=tuple(map(history.pushed, errors)),
+            waiting=(), in_flight=(), processed=int(redis.hget("totals", "processed") or 0),
+        )  # fmt: skip
+
+
+def broken_promises(
+    events: list[history.Event], end: history.End, started: list[TaskProcess], nemesis: Nemesis
+) -> list[str]:
+    terms = sum(isinstance(event, history.Elected) for event in events)
+    messages = sum(isinstance(event, history.Pushed) for event in events)
+    judged = checker.judged(nemesis.takeovers)
+    beyond = max((takeover.took - takeover.flag_life for takeover in judged), default=0.0)
+    slowest, after = max(nemesis.recoveries, default=(0.0, "none"))
+    print(f"{messages} messages, {terms} terms; {len(judged)} of {len(nemesis.takeovers)} takeovers judged, at most "
+          f"{beyond:.2f} s beyond the flag's life; the slowest recovery {slowest:.1f} s, after {after}")  # fmt: skip
+    return [
+        *checker.deposed_is_silent(events), *checker.numbers_are_whole(events),
+        *checker.nothing_is_lost(events, end), *checker.nothing_is_invented(events, end),
+        *(violation for task in started for violation in checker.reports_are_whole(task.lines)),
+        *checker.takeovers_are_fast(nemesis.takeovers),
+    ]  # fmt: skip
