@@ -70,5 +70,6 @@ setup(
     },
     entry_points={
         "console_scripts": ["gtask = gtask.__main__:main", "gmonitor = gmonitor.__main__:main"],
+        "pytest11": ["gtask = gtask.pytest_plugin"],
     },
 )

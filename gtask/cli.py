@@ -13,24 +13,29 @@ from typing import Any
 
 import gevent
 
-from gtask import failed, log, signals
+from gtask import failed, log, signals, testing
 from gtask.config import Config, read, value_of, whole
 from gtask.exceptions import (
+    EXIT_BUSY,
+    EXIT_FAULT,
     EXIT_NO_GENERATOR,
     EXIT_OK,
     EXIT_OUTPUT,
     EXIT_READER_GONE,
     EXIT_REFUSED,
     EXIT_SIGNAL_BASE,
+    EXIT_SOFTWARE,
     EXIT_UNAVAILABLE,
     Forbidden,
     GtaskError,
     Trouble,
 )
 from gtask.functions import load_generate, load_handle
+from gtask.places import place_of
 from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_stdin, write_all
 from gtask.store import Store
 from gtask.task import Task
+from gtask.text import one_line, printable, to_bytes
 from gtask.watch import LoopWatch
 
 logger = logging.getLogger(__name__)
@@ -42,12 +47,16 @@ Usage:
   gtask getErrors [--keep] [--limit N] [options]
   gtask retryErrors [--match TEXT] [options]
   gtask status [--json] [options]
+  gtask rewind [--to POSITION | --purge] [options]
+  gtask check [options]
 
 Commands:
   (none)               run a task
   getErrors            print all failed messages and remove them
   retryErrors          put failed messages back into the queue
   status               show generator, tasks and totals; exit 1 when nobody generates
+  check                draw 200 messages from --generate, start it anew in between, compare; exit 1 at a fault
+  rewind               forget where generation stands, so that it begins anew; refused while somebody generates
 
 Options:
 {Config.describe()}
@@ -55,6 +64,8 @@ Options:
   --limit N            getErrors: only the oldest N
   --match TEXT         retryErrors: only those whose record contains TEXT
   --json               status: as JSON, for programs
+  --to POSITION        rewind: the next generator goes on after this position, or message
+  --purge              rewind: delete the messages that wait or have failed, too
   -h, --help           show this
   --version            show the version
 
@@ -158,10 +169,46 @@ def show_status(config: Config, arguments: dict[str, Any]) -> int:
     return code or (EXIT_OK if seen.generates else EXIT_NO_GENERATOR)
 
 
+def rewind(config: Config, arguments: dict[str, Any]) -> int:
+    """`gtask rewind`."""
+    end_at_once_at_signals()
+    store = Store(config.redis, config.namespace)
+    store.connect()
+    to, purge = arguments["--to"], arguments["--purge"]
+    try:
+        done = store.rewind(None if to is None else to_bytes(to), purge=purge)
+    except Trouble as trouble:
+        return lost_redis(store, trouble)
+    if done.busy is not None:
+        life = f"lives {done.busy:.1f} s more" if done.busy >= 0 else "never expires"
+        say = f"gtask: somebody generates ({store.keys.flag} {life}); end all tasks first"
+        print(say, file=sys.stderr)
+        return EXIT_BUSY
+    stood = "before the first message" if done.before is None else f"after {printable(done.before)}"
+    goes_on = "begins anew" if to is None else f"goes on after {printable(to)}"
+    deleted = f"; deleted: {done.waiting:,} waiting and {done.failed:,} failed messages" if purge else ""
+    return show(f"the next generator {goes_on}; it stood {stood}{deleted}\n") or EXIT_OK
+
+
+def check(config: Config, arguments: dict[str, Any]) -> int:
+    """`gtask check`."""
+    generate = load_generate(config.generate)
+    try:
+        faults = testing.check(generate)
+    except Exception as error:
+        place = place_of(error)
+        log.say(f"{config.generate} raised {one_line(error)}" + (f" ({place})" if place else ""))
+        return EXIT_SOFTWARE
+    lines = faults or ["no fault found: each new start goes on exactly where the one before was stopped"]
+    return show("".join(f"{config.generate}: {line}\n" for line in lines)) or (EXIT_FAULT if faults else EXIT_OK)
+
+
 COMMANDS: dict[str, Callable[[Config, dict[str, Any]], int]] = {
     "getErrors": get_errors,
     "retryErrors": retry_errors,
     "status": show_status,
+    "check": check,
+    "rewind": rewind,
 }
 
 

@@ -16,11 +16,13 @@ deals.
 
 EXIT_OK = 0
 EXIT_NO_GENERATOR = 1  # gtask status: nobody holds the flag
+EXIT_FAULT = 1  # gtask check: generate does not go on where it stopped
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_SOFTWARE = 70
 EXIT_OUTPUT = 74
 EXIT_STUCK = 75  # when the grace was over generate had not ended, or users' code held the event loop
+EXIT_BUSY = 75  # gtask rewind: somebody generates; the same number, because both say: not now
 EXIT_REFUSED = 77
 EXIT_READER_GONE = 141
 # 128 + the signal's number: ended by a second INT or TERM before the end was graceful.

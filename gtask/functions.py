@@ -14,27 +14,16 @@ from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from pathlib import Path
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from gevent import getcurrent
 
 from gtask.exceptions import GtaskError, UsageError, UserCodeError
+from gtask.items import Generate, Item
 from gtask.places import place_of, place_of_function
 from gtask.stdio import working_directory
-from gtask.text import one_line, to_bytes
-
-# What generate yields: a message, or a pair of a message (None: there is none) and the position after it.
-Item = str | bytes | tuple[str | bytes | None, str | bytes]
-Generate = Callable[[str | None], Iterable[Item]]
-
-
-class NoMessage(Exception):
-    """What generate yielded is no message; the text ends the sentence "generate yielded ..."."""
-
-
-# A function with async or yield returns one of these, and nothing of it runs until somebody iterates or awaits it.
-_NOT_RUN = (CoroutineType, GeneratorType, AsyncGeneratorType)
+from gtask.text import one_line
 
 
 @dataclass(frozen=True)
@@ -153,26 +142,6 @@ def _with_context(function: Generate) -> Generate:
         return function(last)
 
     return generate
-
-
-def encoded_pair(pair: tuple[Any, ...]) -> tuple[bytes | None, bytes]:
-    """A message (or None) and the position after it. Raises NoMessage, and UnicodeEncodeError for a lone surrogate."""
-    if len(pair) != 2:
-        raise NoMessage(f"a tuple of {len(pair)}; beside a message stands its position, and nothing else")
-    message, position = (to_bytes(part) if isinstance(part, str) else part for part in pair)
-    if message is not None and not isinstance(message, bytes):
-        raise NoMessage(f"{type(message).__name__} beside a position; a message is str or bytes, or None")
-    if not isinstance(position, bytes):
-        raise NoMessage(f"a position of type {type(position).__name__}; it is str or bytes")
-    return message, position
-
-
-def check_result(result: object) -> None:
-    """Raises TypeError when `handle` has returned something that still has to be run, which nobody does."""
-    if isinstance(result, _NOT_RUN) or hasattr(type(result), "__await__"):
-        if isinstance(result, CoroutineType | GeneratorType):
-            result.close()  # otherwise Python complains that nobody has awaited it
-        raise TypeError(f"handle returned a {type(result).__name__}, which nobody runs; async is not supported")
 
 
 # -- checking

@@ -9,7 +9,7 @@ because there it may wait. What it breaks ends the term, and not the task.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -24,7 +24,7 @@ from gtask import forks
 from gtask.breath import SLICE, breathe
 from gtask.election import Term
 from gtask.exceptions import Rejected, Trouble
-from gtask.functions import Generate, Item, NoMessage, encoded_pair
+from gtask.items import Generate, Item, NoMessage, encoded, is_no_stream
 from gtask.outage import Outage
 from gtask.places import place_in, place_of, place_of_suspended
 from gtask.report import Totals
@@ -209,7 +209,7 @@ class Generator:
         self._at_home = False
         try:
             messages = self._generate(last)
-            if not isinstance(messages, (str, bytes, bytearray, memoryview, Mapping)) and messages is not None:
+            if not is_no_stream(messages):
                 return iter(messages)
         except BaseException as error:
             raise self._blame(error) from error
@@ -279,16 +279,11 @@ class Generator:
         """The message, None for a position alone. It is to be added to what was drawn at once: its position is by then
         that of all that was drawn."""
         try:
-            position = None
-            if isinstance(item, tuple):
-                data, position = encoded_pair(item)
-                self._check_size("position", position)
-            else:
-                data = to_bytes(item) if isinstance(item, str) else item
-                if not isinstance(data, bytes):
-                    raise NoMessage(f"{type(item).__name__}; a message is str or bytes")
+            data, position = (to_bytes(item), None) if isinstance(item, str) else encoded(item)
             if data is not None and len(data) > ALWAYS_ACCEPTED:
                 self._check_size("message", data)
+            if position is not None and len(position) > ALWAYS_ACCEPTED:
+                self._check_size("position", position)
         except UnicodeEncodeError as error:
             raise self._failed(f"yielded a str that is no text: {_in_one_line(error)}", messages) from error
         except NoMessage as error:
@@ -297,13 +292,12 @@ class Generator:
         return data
 
     def _check_size(self, what: str, data: bytes) -> None:
-        if len(data) > ALWAYS_ACCEPTED:
-            self._at_home = True
-            try:
-                self._insist(partial(self._store.check_size, data))
-            except Rejected as error:
-                raise NoMessage(f"a {what} that Redis does not take: {error}") from error
-            self._at_home = False
+        self._at_home = True
+        try:
+            self._insist(partial(self._store.check_size, data))
+        except Rejected as error:
+            raise NoMessage(f"a {what} that Redis does not take: {error}") from error
+        self._at_home = False
 
     def _close(self) -> None:
         """Closes generate, which runs what it has in `finally:`. Here that may wait. If it were left to garbage

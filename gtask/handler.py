@@ -16,7 +16,8 @@ from gtask import forks, strays
 from gtask.breath import SLICE, breathe
 from gtask.delivery import Hand
 from gtask.exceptions import GtaskError
-from gtask.functions import Handle, check_result
+from gtask.functions import Handle
+from gtask.items import check_result
 from gtask.outcome import DONE, Outcome, decide, failed
 from gtask.pace import HORIZON
 from gtask.report import Totals

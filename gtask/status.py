@@ -14,6 +14,7 @@ SHOWN = (
     ("messages", "wait"), ("inflight", "in flight"), ("errors", "in errors (gtask getErrors)"),
     ("generated", "generated"), ("processed", "processed (at-least-once)"), ("failed", "of these failed"),
     ("redelivered", "redelivered after a task's death"), ("retried", "retried"),
+    ("purged", "purged (gtask rewind --purge)"),
 )  # fmt: skip
 
 
@@ -48,9 +49,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Status:
-    """All of one moment. `failed`: of the processed ones; `errors`: what lies in the list of that name."""
+    """All of one moment.
+
+    `last`: the position (None: there is none, or it is long). `ended`: generate has nothing more to generate. `failed`:
+    of the processed ones; `errors`: what lies in the list of that name. `purged`: deleted by `gtask rewind --purge`.
+    """
 
     generator: Generator | None
+    last: str | None
+    ended: bool
     failure: Failure | None
     tasks: list[Member]
     messages: int
@@ -61,6 +68,7 @@ class Status:
     failed: int
     redelivered: int
     retried: int
+    purged: int
 
     @property
     def generates(self) -> bool:
@@ -69,9 +77,9 @@ class Status:
 
     @property
     def unaccounted(self) -> int:
-        """waiting + in flight + processed - retried - generated: 0, or what other programs pushed, less what
+        """waiting + in flight + processed + purged - retried - generated: 0, or what other programs pushed, less what
         at-most-once tasks and other programs took (Redis learns of neither)."""
-        return self.messages + self.inflight + self.processed - self.retried - self.generated
+        return self.messages + self.inflight + self.processed + self.purged - self.retried - self.generated
 
     def as_json(self) -> str:
         """For programs: the fields under the names that they have here, but in camel case; durations in seconds."""
@@ -80,6 +88,9 @@ class Status:
     def as_text(self, flag: str) -> str:
         """For a person. `flag`: the key's name."""
         lines = [self._about_generator(flag)]
+        if self.ended:
+            after = "" if self.last is None else f", after {printable(self.last)}"
+            lines.append(f"ended      generate has nothing more to generate{after}")
         if self.failure:
             times = f"{self.failure.failures} times in a row" if self.failure.failures > 1 else "once"
             again = f"tried again in {self.failure.retry_in:.1f} s" if self.failure.retry_in else "tried again now"
@@ -89,7 +100,8 @@ class Status:
             f"{task.task_id:>8}  {task.pid or '':>8}  {task.age:>7.1f} s  {task.inflight:>9}  {task.host or ''}"
             for task in self.tasks
         ]
-        lines += ["", *(f"{getattr(self, name):>12,}  {what}" for name, what in SHOWN), "", self._about_sum()]
+        shown = [row for row in SHOWN if row[0] != "purged" or self.purged]
+        lines += ["", *(f"{getattr(self, name):>12,}  {what}" for name, what in shown), "", self._about_sum()]
         return "\n".join(lines) + "\n"
 
     def _about_generator(self, flag: str) -> str:
@@ -102,11 +114,12 @@ class Status:
 
     def _about_sum(self) -> str:
         rest = self.unaccounted
+        accounted = "waiting + in flight + processed" + (" + purged" if self.purged else "")
         if rest == 0:
-            return "the sum holds: generated + retried = waiting + in flight + processed"
+            return f"the sum holds: generated + retried = {accounted}"
         pushed, taken = "what other programs pushed", "what at-most-once tasks and other programs took"
         sign, more, less = ("+", pushed, taken) if rest > 0 else ("-", taken, pushed)
-        return f"generated + retried {sign} {abs(rest):,} = waiting + in flight + processed: {more}, less {less}"
+        return f"generated + retried {sign} {abs(rest):,} = {accounted}: {more}, less {less}"
 
 
 def status_of(answer: Sequence[Any]) -> Status:
@@ -119,6 +132,8 @@ def status_of(answer: Sequence[Any]) -> Status:
     holder = Generator(None if owner is None else int(owner), None if flag_ms < 0 else flag_ms / 1000)
     return Status(
         generator=None if flag_ms == NO_KEY else holder,
+        last=kept.get("last"),
+        ended="ended" in kept,
         failure=_failure(kept, now),
         tasks=[
             Member(
@@ -139,6 +154,7 @@ def status_of(answer: Sequence[Any]) -> Status:
         failed=int(counts.get("errors", 0)),
         redelivered=int(counts.get("redelivered", 0)),
         retried=int(counts.get("retried", 0)),
+        purged=int(counts.get("purged", 0)),
     )
 
 

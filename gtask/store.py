@@ -124,6 +124,17 @@ class Reaped:
     poison_bytes: int = 0
 
 
+@dataclass(frozen=True)
+class Rewound:
+    """The answer to `rewind`. `busy`: refused, because somebody's flag lives on for so many seconds (negative: for
+    ever); else the position before (None: there was none), and how many messages were deleted."""
+
+    busy: float | None
+    before: str | None = None
+    waiting: int = 0
+    failed: int = 0
+
+
 class Store(Connections):
     """What tasks and commands ask of Redis."""
 
@@ -434,6 +445,16 @@ class Store(Connections):
         answer = self._run(_RESOLVE, (k.errors, k.reader, k.messages, k.totals), token, seconds, *words)
         return None if answer is None else (int(answer[0]), int(answer[1]))
 
+    # -- where generation stands
+
+    def rewind(self, position: bytes | None, *, purge: bool = False) -> Rewound:
+        """Sets the position from which the next generator goes on, or forgets it; `purge`: and deletes what waits and
+        what has failed (rewind.lua)."""
+        k = self.keys
+        what = ("purge",) if purge else ("forget",) if position is None else ("to", position)
+        answer = self._run(_REWIND, (k.flag, k.generator, k.messages, k.apart, k.errors, k.totals), *what)
+        return Rewound(busy=answer[0] / 1000) if len(answer) == 1 else Rewound(None, *answer)
+
     # -- looking
 
     def snapshot(self) -> Status:
@@ -460,7 +481,7 @@ def _script(name: str) -> Script:
 _BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
 _POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
 _REAP, _READ, _LOCK, _RESOLVE = _script("reap"), _script("read"), _script("lock"), _script("resolve")
-_POSITION, _STATUS = _script("position"), _script("status")
+_POSITION, _STATUS, _REWIND = _script("position"), _script("status"), _script("rewind")
 
 # What a task cannot do without: what it calls itself, and what its scripts call (by `pcall` what only accelerates).
 _NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(

@@ -26,9 +26,10 @@ from gtask.exceptions import (
     GtaskError,
     Trouble,
 )
-from gtask.functions import Generate, Handle
+from gtask.functions import Handle
 from gtask.generator import End, Generator
 from gtask.handler import Handler
+from gtask.items import Generate
 from gtask.log import keep_speaking, say
 from gtask.membership import Membership
 from gtask.outage import Outage

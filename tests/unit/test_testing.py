@@ -1,0 +1,153 @@
+"""What users' own tests get: `gtask.testing`. Each kind of fault that `check` knows is planted here."""
+
+import itertools
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gtask.testing import Drawn, check, draw, handle_one
+
+
+def sound(last: str | None) -> Iterator[str]:
+    return map(str, itertools.count(int(last or 0) + 1))
+
+
+def sound_with_positions(last: str | None) -> Iterator[tuple[str | None, str]]:
+    for row in itertools.count(int(last or 0) + 1):
+        yield ("the same text" if row % 3 else None), str(row)
+
+
+def skips(last: str | None) -> Iterator[str]:
+    return map(str, itertools.count(int(last) + 2 if last else 1))
+
+
+def repeats(last: str | None) -> Iterator[str]:
+    return map(str, itertools.count(int(last or 1)))
+
+
+def ignores_last(last: str | None) -> Iterator[str]:
+    return map(str, itertools.count(1))
+
+
+def reorders(last: str | None) -> Iterator[str]:
+    first = int(last or 0) + 1
+    yield from map(str, (first, first + 1, first + 2) if last is None else (first + 1, first, first + 2))
+    yield from map(str, itertools.count(first + 3))
+
+
+def is_not_repeatable(last: str | None) -> Iterator[str]:
+    return (str(random.random()) for _ in itertools.count())
+
+
+def shares_a_position(last: str | None) -> Iterator[tuple[str, str]]:
+    for row in itertools.count(int(last or 0) + 1):
+        yield f"first of {row}", str(row)
+        yield f"second of {row}", str(row)
+
+
+def stops_early(last: str | None) -> Iterator[str]:
+    return sound(last) if last is None or int(last) < 5 else iter(())
+
+
+def a_list(last: str | None) -> list[str]:
+    return ["a", "b", "c"]["abc".index(last) + 1 if last else 0 :]
+
+
+@pytest.mark.parametrize("generate", [sound, sound_with_positions, a_list])
+def test_nothing_is_wrong_with_what_goes_on_where_it_stopped(generate) -> None:
+    assert check(generate) == []
+
+
+@pytest.mark.parametrize(
+    ("generate", "fault"),
+    [
+        (skips, "it skips: started after '1', message 1 is '3', and not '2'"),
+        (repeats, "it repeats: started after '1', message 1 is '1', and not '2'"),
+        (ignores_last, "it ignores last: started after '2', it begins with '1', the very first one"),
+        (reorders, "it reorders: started after '1', message 1 is '3', and not '2'"),
+        (is_not_repeatable, "it is not repeatable: started twice at the very beginning, message 1 was "),
+        (shares_a_position, "it skips: started after '1', message 1 is 'first of 2' at '2', and not 'second of"),
+        (stops_early, "it skips: started after '5', it yields nothing, and not '6'"),
+        (lambda last: [], "it yields nothing after None"),
+    ],
+)  # fmt: skip
+def test_each_kind_of_fault_is_named_with_the_message(generate, fault) -> None:
+    assert any(line.startswith(fault) for line in check(generate)), check(generate)
+
+
+def test_a_generate_that_waits_for_more_is_checked_as_far_as_it_comes() -> None:
+    def waits(last: str | None) -> Iterator[str]:
+        yield from map(str, range(int(last or 0) + 1, 4))
+        time.sleep(60)
+
+    assert check(waits, timeout=0.3) == []
+
+
+def test_drawing_gives_messages_as_handle_gets_them_and_closes_generate() -> None:
+    closed = []
+
+    def generate(last: str | None) -> Iterator[object]:
+        try:
+            yield b"\xff"
+            yield "text", b"position"
+            yield None, "alone"
+            yield "never drawn"
+        finally:
+            closed.append(last)
+
+    assert draw(generate, "start", limit=3) == [  # type: ignore[arg-type]
+        Drawn("\udcff", "\udcff"), Drawn("text", "position"), Drawn(None, "alone"),
+    ]  # fmt: skip
+    assert closed == ["start"]
+
+
+@pytest.mark.parametrize(
+    ("generate", "error"),
+    [
+        (lambda last: [17], "generate yielded int; a message is str or bytes"),
+        (lambda last: "order 17", "generate returned 'order 17'; it must yield messages"),
+    ],
+)
+def test_what_is_no_message_is_refused_as_a_task_refuses_it(generate, error) -> None:
+    with pytest.raises(TypeError, match=error):
+        draw(generate)
+
+
+def test_one_message_is_handled_as_a_task_does() -> None:
+    handled = []
+    handle_one(handled.append, b"\xff")
+    assert handled == ["\udcff"]
+    with pytest.raises(ZeroDivisionError):
+        handle_one(lambda message: 1 / 0, "m")
+
+    async def handle(message: str) -> None: ...
+
+    with pytest.raises(TypeError, match="which nobody runs"):
+        handle_one(handle, "m")
+
+
+def test_it_needs_neither_gevent_nor_redis() -> None:
+    program = "import gtask.testing, sys; print(sorted({'gevent', 'redis'} & sys.modules.keys()))"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
+
+
+def test_the_fixture_is_an_empty_server(pytester_free_of_ours: str) -> None:
+    """In a run of pytest of its own, as a user's is."""
+    assert pytester_free_of_ours == "1 passed"
+
+
+@pytest.fixture
+def pytester_free_of_ours(tmp_path) -> str:
+    (tmp_path / "test_mine.py").write_text(
+        "import redis\n"
+        "def test_mine(gtask_server):\n"
+        "    client = redis.Redis.from_url(gtask_server)\n"
+        "    assert client.dbsize() == 0 and client.rpush('messages', 'm') == 1\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "gtask.pytest_plugin", "-c", "/dev/null", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return done.stdout.splitlines()[-1].partition(" in ")[0].strip("= ") if done.stdout else done.stderr
