@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from gtask import protocol
-from tests.faults.history import Emptied, End, Event, Pushed, Takeover
+from tests.faults.history import Elected, Emptied, End, Event, Lost, Pushed, Takeover
 
 MARGIN = 0.3  # seconds that a takeover may take beyond the flag's remaining life
 RESPONSIVE = 0.1  # a machine that stalls for longer says nothing about how fast a takeover is
@@ -25,6 +25,19 @@ def deposed_is_silent(events: Iterable[Event]) -> Iterator[str]:
                 if latest not in (None, author):
                     deposed.add(str(latest))
                 latest = author
+
+
+def only_the_holder_pushes(events: Iterable[Event]) -> Iterator[str]:
+    """No message comes while no task holds the flag, be it that another program does."""
+    held = False
+    for event in events:
+        match event:
+            case Elected():
+                held = True
+            case Lost() | Emptied():
+                held = False
+            case Pushed(number, author) if not held:
+                yield f"message {number} of {author} came while no task held the flag"
 
 
 def numbers_are_whole(events: Iterable[Event]) -> Iterator[str]:

@@ -17,6 +17,7 @@ OPTIONS = (
     "appendonly", "yes", "appendfsync", "always", "aof-use-rdb-preamble", "no", "auto-aof-rewrite-percentage", "0",
 )  # fmt: skip
 FILES = "appendonlydir"
+GONE = ("DEL", "UNLINK")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class Elected:
     """A task has got the flag, in a new term."""
 
     task_id: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The flag is no task's any more: it has expired, somebody has deleted it, or another program has set it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Emptied:
     """The server came back without its file. It knows nothing of what was before, and counts from 1 again."""
 
 
-Event = Elected | Pushed | Emptied
+Event = Elected | Lost | Pushed | Emptied
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,13 @@ def _past(folder: Path) -> list[Path]:
 
 def _events(files: Path) -> Iterator[Event]:
     for step in _steps(files):
+        owners = [words for words in step if words[:2] == ["SET", "generatorId"]]
+        for words in step:
+            # A task sets the flag together with its owner. An expired key is deleted when somebody looks for it.
+            if "generatorIsActive" in words[1:] and (words[0] in GONE or (words[0] == "SET" and not owners)):
+                yield Lost()
         if ["HINCRBY", "generator", "term", "1"] in step:
-            yield from (Elected(int(words[2])) for words in step if words[:2] == ["SET", "generatorId"])
+            yield from (Elected(int(words[2])) for words in owners)
         if any(words[:2] == ["HSET", "generator"] and "generated" in words[2::2] for words in step):
             yield from (pushed(m) for words in step if words[:2] == ["RPUSH", "messages"] for m in words[2:])
 

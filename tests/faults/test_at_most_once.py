@@ -67,7 +67,8 @@ def test_at_most_once_what_takes_no_message_away_costs_none(new_server, start, t
             end = _end(tmp_path, redis)
     events = history.read(server.folder)
     violations = [
-        *checker.deposed_is_silent(events), *checker.numbers_are_whole(events),
+        *checker.deposed_is_silent(events), *checker.only_the_holder_pushes(events),
+        *checker.numbers_are_whole(events),
         *checker.nothing_is_lost(events, end), *checker.nothing_is_invented(events, end),
         *(v for task in started for v in checker.reports_are_whole(task.lines)),
     ]  # fmt: skip

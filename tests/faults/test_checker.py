@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from tests.faults import checker, history
-from tests.faults.history import Elected, Emptied, End, Event, Pushed, Takeover
+from tests.faults.history import Elected, Emptied, End, Event, Lost, Pushed, Takeover
+from tests.tasks import wait_until
 
 A, B = "100.1", "200.1"  # authors
 ONE, TWO, THREE, FOUR = Pushed(1, A), Pushed(2, A), Pushed(3, B), Pushed(4, B)
-GOOD: list[Event] = [Elected(1), ONE, TWO, Elected(2), THREE, FOUR]
+GOOD: list[Event] = [Elected(1), ONE, TWO, Lost(), Elected(2), THREE, FOUR, Lost()]
 GOOD_END = End(handled=(ONE, ONE), errors=(TWO,), waiting=(THREE,), in_flight=(FOUR,), processed=2)  # ONE came twice
 # Another one, which the server has forgotten; what was in the tasks' hands then is handled all the same.
 FORGOTTEN: list[Event] = [Elected(1), Pushed(1, "50.1"), Pushed(2, "50.1"), Pushed(3, "50.1"), Emptied()]
@@ -25,6 +26,7 @@ REPORTS = [
 def test_a_good_history_is_accepted_by_every_rule() -> None:
     assert not [
         *checker.deposed_is_silent(GOOD),
+        *checker.only_the_holder_pushes(GOOD),
         *checker.numbers_are_whole(GOOD),
         *checker.nothing_is_lost(GOOD, GOOD_END),
         *checker.nothing_is_invented(GOOD, GOOD_END),
@@ -37,6 +39,7 @@ def test_a_history_begins_anew_where_the_server_was_emptied() -> None:
     end = replace(GOOD_END, handled=(ONE, ONE, Pushed(2, "50.1")))
     assert not [
         *checker.deposed_is_silent(FORGOTTEN + GOOD),
+        *checker.only_the_holder_pushes(FORGOTTEN + GOOD),
         *checker.numbers_are_whole(FORGOTTEN + GOOD),
         *checker.nothing_is_lost(FORGOTTEN + GOOD, end),
         *checker.nothing_is_invented(FORGOTTEN + GOOD, end),
@@ -59,6 +62,14 @@ def test_a_deposed_generator_that_pushes_is_seen() -> None:
     broken = [Pushed(1, A), Pushed(2, B), Pushed(3, A)]
     assert list(checker.deposed_is_silent(broken)) == ["message 3 is of 100.1, after its successor 200.1 had begun"]
     assert not list(checker.numbers_are_whole(broken))
+
+
+@pytest.mark.parametrize("gone", [Lost(), Emptied()])
+def test_a_push_without_the_flag_is_seen(gone: Event) -> None:
+    assert list(checker.only_the_holder_pushes([Elected(1), ONE, gone, TWO])) == [
+        "message 2 of 100.1 came while no task held the flag"
+    ]
+    assert len(list(checker.only_the_holder_pushes([ONE]))) == 1
 
 
 @pytest.mark.parametrize(
@@ -117,22 +128,30 @@ def test_a_slow_takeover_is_seen_but_not_on_a_machine_that_stood_still() -> None
 def test_the_history_is_what_the_server_wrote_also_over_restarts(new_server) -> None:
     server = new_server(*history.OPTIONS)
     push = "redis.call('RPUSH', 'messages', unpack(ARGV)); redis.call('HSET', 'generator', 'step', 1, 'generated', 1)"
-    elect = "redis.call('SET', 'generatorId', ARGV[1], 'EX', 9); redis.call('HINCRBY', 'generator', 'term', 1)"
+    renew = """
+        redis.call('SET', 'generatorIsActive', '1', 'EX', 9)
+        redis.call('SET', 'generatorId', ARGV[1], 'EX', 9)
+    """
+    elect = renew + "redis.call('HINCRBY', 'generator', 'term', 1)"
     with server.client() as client:
         client.eval(elect, 0, 1)
         client.eval(push, 0, "1 100.1", "2 100.1")
-        client.eval("redis.call('SET', 'generatorId', ARGV[1], 'EX', 9)", 0, 1)  # renewed
+        client.eval(renew, 0, 1)
         client.rpush("messages", "7 another")  # not by a generator
+        client.delete("generatorIsActive", "generatorId")
     server.kill()
     server.start()
     with server.client() as client:
         client.eval(elect, 0, 2)
-        client.eval(push, 0, "3 200.1")
-    assert history.read(server.folder) == [Elected(1), ONE, TWO, Elected(2), THREE]
+        client.eval(push, 0, "3 200.1 and padding")
+        client.set("generatorIsActive", 1, px=1)  # another program
+        wait_until(lambda: not client.exists("generatorIsActive"))
+    before = [Elected(1), ONE, TWO, Lost(), Elected(2), THREE, Lost(), Lost()]
+    assert history.read(server.folder) == before
     server.kill()
     history.set_aside(server.folder)
     server.start()
     with server.client() as client:
         assert not client.keys()
         client.eval(push, 0, "1 300.1")
-    assert history.read(server.folder) == [Elected(1), ONE, TWO, Elected(2), THREE, Emptied(), Pushed(1, "300.1")]
+    assert history.read(server.folder) == [*before, Emptied(), Pushed(1, "300.1")]
