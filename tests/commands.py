@@ -8,6 +8,7 @@ import threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gtask import store
 from gtask.connections import Script
@@ -110,7 +111,7 @@ class CommandProxy(Proxy):
     def _link(self) -> Link:
         return CommandLink()
 
-    async def _read(self, link: CommandLink, reader: asyncio.StreamReader, request: bool) -> bytes:
+    async def _read(self, link: Any, reader: asyncio.StreamReader, request: bool) -> bytes:
         """One request or one reply."""
         data = link.read[request]
         while (end := frame_end(data) if data else None) is None:
@@ -122,7 +123,7 @@ class CommandProxy(Proxy):
         link.read[request] = data[end:]
         return data[:end]
 
-    async def _write(self, link: CommandLink, writer: asyncio.StreamWriter, frame: bytes, request: bool) -> None:
+    async def _write(self, link: Any, writer: asyncio.StreamWriter, frame: bytes, request: bool) -> None:
         if request:
             await self._request(link, writer, frame)
         elif frame.startswith(b"*3\r\n$7\r\nmessage\r\n"):  # of a channel, and no reply
@@ -131,7 +132,8 @@ class CommandProxy(Proxy):
             await self._reply(link, writer, frame, link.unanswered.popleft() if link.unanswered else None)
 
     async def _request(self, link: CommandLink, writer: asyncio.StreamWriter, frame: bytes) -> None:
-        name, ambush = name_of(words_of(frame)), None
+        name = name_of(words_of(frame))
+        ambush: Any = None
         self.seen[name] += 1
         if self._ambush is not None and self._ambush.command == name:
             ambush, self._ambush = self._ambush, None
@@ -153,9 +155,7 @@ class CommandProxy(Proxy):
         writer.write(frame)
         return await writer.drain()
 
-    async def _reply(
-        self, link: CommandLink, writer: asyncio.StreamWriter, frame: bytes, ambush: Ambush | None
-    ) -> None:
+    async def _reply(self, link: CommandLink, writer: asyncio.StreamWriter, frame: bytes, ambush: Any) -> None:
         match ambush and ambush.fault:
             case "drop_reply":
                 return self._happened(ambush)

@@ -20,7 +20,7 @@ class Hands:
     def __init__(self, server: Server, kind: type[Hand], store: type[Store] = Store, *, attempts: int = 2) -> None:
         """`attempts`: how often a call is made until Redis answers."""
         self.store = store(server.url, "", heartbeat=1000, wait=1)
-        self.membership = Membership(self.store, 1000, 1, "jobs:generate")
+        self.membership = Membership(self.store, 1000, 60, "jobs:generate")  # 60 s: longer than any test
         self.membership.first_join()
         self.hand = kind(self.membership.member)
         self.started: list[str] = []

@@ -45,7 +45,7 @@ class Postgres:
         return self
 
     def _answers(self) -> bool:
-        if self.process.poll() is not None:
+        if self.process is not None and self.process.poll() is not None:
             raise RuntimeError(self._log())
         with suppress(psycopg2.OperationalError):
             psycopg2.connect(self.dsn).close()

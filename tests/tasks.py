@@ -33,7 +33,7 @@ def waits(redis) -> bool:
     return any("b" in client["flags"] for client in redis.client_list())
 
 
-def wait_until(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE) -> Any:
+def wait_until(condition: Callable[..., Any], what: str = "", timeout: float = PATIENCE) -> Any:
     """The first true value of `condition`; fails when there is none in time."""
     deadline = time.monotonic() + timeout
     while True:

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
@@ -122,7 +122,7 @@ def stay() -> None:
         os.unlink("staying")
 
 
-ORDERS = {
+ORDERS: dict[str, Callable[..., object]] = {
     "fail": fail, "block": block, "fork": fork, "leak": leak, "leave": leave, "shout": shout, "swell": swell,
     "stay": stay,
 }  # fmt: skip

@@ -41,9 +41,11 @@ def _holder(nemesis: Nemesis, client: redis.Redis, since: float) -> TaskProcess 
     """The task that holds a whole flag, if another one has beaten since then."""
     generator = nemesis.generator(client)
     with client.pipeline() as together:
-        together.pttl("generatorIsActive").pttl("generatorId").get("generatorId").zrange(
-            "tasks", 0, -1, withscores=True
-        ).time()
+        together.pttl("generatorIsActive")
+        together.pttl("generatorId")
+        together.get("generatorId")
+        together.zrange("tasks", 0, -1, withscores=True)
+        together.time()
         flag, owned, owner, beats, (seconds, _) = together.execute()
     whole = owned > 0 and flag - owned == OWNER_EARLIER
     seen = any(since < beat < seconds + 1 for task_id, beat in beats if task_id != owner)

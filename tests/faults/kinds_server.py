@@ -85,9 +85,9 @@ def fill_memory(nemesis: Nemesis, client: redis.Redis, chance: random.Random) ->
 
 def step_clock(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
     """The server's clock is set forward or back by a minute."""
-    assert nemesis.clock is not None
-    nemesis.clock.set(nemesis.clock.ahead + chance.choice([-STEP, STEP]))
-    wait_until(lambda: abs(client.time()[0] - time.time() - nemesis.clock.ahead) < STEP / 2, "the clock to step")
+    assert (clock := nemesis.clock) is not None
+    clock.set(clock.ahead + chance.choice([-STEP, STEP]))
+    wait_until(lambda: abs(client.time()[0] - time.time() - clock.ahead) < STEP / 2, "the clock to step")
 
 
 def flush_scripts(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:

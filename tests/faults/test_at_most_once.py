@@ -85,4 +85,4 @@ def _end(folder: Path, redis) -> history.End:
     errors = [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)]
     waiting = [message.decode() for message in redis.lrange("messages", 0, -1)]
     places = [tuple(map(history.pushed, place)) for place in (handled, errors, waiting)]
-    return history.End(*places, in_flight=(), processed=len(handled) + len(errors))
+    return history.End(places[0], places[1], places[2], in_flight=(), processed=len(handled) + len(errors))

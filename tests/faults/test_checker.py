@@ -47,10 +47,10 @@ def test_a_history_begins_anew_where_the_server_was_emptied() -> None:
 
 
 def test_a_generator_that_goes_on_where_the_server_was_emptied_is_seen() -> None:
-    went_on = [Pushed(1, A), Emptied(), Pushed(2, A)]
+    went_on: list[history.Event] = [Pushed(1, A), Emptied(), Pushed(2, A)]
     assert len(list(checker.deposed_is_silent(went_on))) == 1
     assert list(checker.numbers_are_whole(went_on)) == ["message 2 of 100.1 came where 1 was due"]
-    started_anew = [Pushed(1, A), Emptied(), Pushed(1, A)]
+    started_anew: list[history.Event] = [Pushed(1, A), Emptied(), Pushed(1, A)]
     assert len(list(checker.deposed_is_silent(started_anew))) == 1
 
 

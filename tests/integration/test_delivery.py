@@ -150,9 +150,9 @@ def test_what_came_late_is_looked_for_again_and_again_each_time_twice_as_late(re
     task.store.method, task.store.lose = "blmove", "call"
     with pytest.raises(Trouble):
         task.hand.wait(Line(task.store))
-    looks = []
+    looks: list[Any] = []
     for _ in range(3):
-        time.sleep(task.hand.next_look)
+        time.sleep(task.hand.next_look or 0)
         assert task.hand.owes
         task.take(0)
         looks.append(task.hand.next_look)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from fcntl import ioctl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ class Reader:
     """A `gtask getErrors` process."""
 
     def __init__(self, server: Server, *arguments: str, stdout: int = subprocess.PIPE, **options) -> None:
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(
             [sys.executable, "-m", "gtask", "getErrors", "--redis", server.url, *arguments],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TZ": "UTC"},
             stdin=subprocess.DEVNULL,

@@ -132,7 +132,7 @@ def test_killed_at_any_point_each_message_is_in_the_queue_or_in_errors_and_not_i
         assert redis.pttl("errors:reader") != -1, "it has a life, if it is there"
     redis.set("errors:reader", "of one that is dead")
     process = begin()
-    assert b"waiting for it" in process.stderr.readline()
+    assert process.stderr is not None and b"waiting for it" in process.stderr.readline()
     redis.pexpire("errors:reader", 1)
     assert result(process)[0] == 0
     assert messages(redis) == [b"m%d" % n for n in range(total)]

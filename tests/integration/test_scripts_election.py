@@ -192,7 +192,8 @@ def test_many_that_ask_at_once_elect_one(redis, fleet) -> None:
     tasks = [fleet.join() for _ in range(8)]
     for _ in range(20):
         expire(redis)
-        gate, elected = threading.Barrier(len(tasks)), []
+        gate = threading.Barrier(len(tasks))
+        elected: list[Candidate] = []
 
         def ask(task: Candidate, gate=gate, elected=elected) -> None:
             gate.wait()

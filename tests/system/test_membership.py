@@ -2,6 +2,7 @@
 
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_who_joins_first_after_an_outage_takes_nobody_for_dead(new_server, start
 
 
 def test_a_join_whose_reply_was_lost_burns_no_number(server, redis) -> None:
-    store = Store(server.url, "")
+    store: Any = Store(server.url, "")
     membership = Membership(store, 1, 5, "job:generate")
     beat = store.beat
 

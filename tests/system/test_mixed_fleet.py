@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,13 +41,13 @@ class Plain:
         self._threads: list[threading.Thread] = []
         self.got: list[str] = []
 
-    def ask(self, *words: object) -> object:
+    def ask(self, *words: object) -> Any:
         data = [str(word).encode() for word in words]
         with self._lock:
             self._socket.sendall(b"*%d\r\n" % len(data) + b"".join(b"$%d\r\n%s\r\n" % (len(d), d) for d in data))
             return self._reply()
 
-    def _reply(self) -> object:
+    def _reply(self) -> Any:
         line = self._replies.readline()
         kind, rest = line[:1], line[1:-2]
         if kind == b"+":
@@ -66,7 +67,7 @@ class Plain:
             while not self._stop.is_set():
                 reply = self.ask("BLPOP", "messages", 1)
                 if reply is not None:
-                    _, message = reply  # type: ignore[misc]
+                    _, message = reply
                     if message.startswith("bad"):
                         self.ask("RPUSH", "errors", message)
                     self.got.append(message)

@@ -150,7 +150,8 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(fleet: F
     reaped: list[TaskProcess] = []
     stop_times: list[float] = []
 
-    def wake_who_was_reaped() -> None:
+    def wake_who_was_reaped() -> int:
+        """Returns how many are still stopped."""
         members = fleet.members()
         for task, ids, since in stopped[:]:
             asleep = time.monotonic() - since
@@ -159,6 +160,7 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(fleet: F
                 stopped.remove((task, ids, since))
                 reaped.append(task)
                 stop_times.append(asleep)
+        return len(stopped)
 
     def progress(to: int) -> bool:
         wake_who_was_reaped()
@@ -168,7 +170,7 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(fleet: F
         wait_until(lambda number=number: progress(1 + number * 1900), "the work to go on", timeout=60)
         asleep = [task for task, _, _ in stopped]
         if fault == "stop" and len(asleep) == 2:
-            wait_until(lambda: wake_who_was_reaped() or len(stopped) < 2, "a stopped task to be reaped")
+            wait_until(lambda: wake_who_was_reaped() < 2, "a stopped task to be reaped")
         candidates = [task for task in fleet.tasks if task not in asleep and task.reports("createdTaskId")]
         if number % 3 == 0:  # a generator, if there is one
             generator = fleet.generator_pid()
@@ -181,7 +183,7 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(fleet: F
             fleet.start("--max-backlog", "2000")
         else:
             stopped.append((victim, fleet.stop(victim), time.monotonic()))
-    wait_until(lambda: wake_who_was_reaped() or not stopped, "all stopped tasks to be reaped")
+    wait_until(lambda: wake_who_was_reaped() == 0, "all stopped tasks to be reaped")
     wait_until(lambda: fleet.done(messages), "the end of the work", timeout=120)
     seconds = time.monotonic() - began
     for task in reaped:

@@ -32,7 +32,11 @@ def generated(redis) -> int:
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], None]:
     """Writes the user's module `jobs`."""
-    return lambda text: (tmp_path / "jobs.py").write_text(text) and None
+
+    def write(text: str) -> None:
+        (tmp_path / "jobs.py").write_text(text)
+
+    return write
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from gmonitor.display import TOTALS_EVERY, Plain
 from gmonitor.fleet import Fleet
 from gmonitor.screen import Screen
 from gmonitor.view import Line
+from gmonitor.writer import Writer
 
 
-class Paper:
+class Paper(Writer):
     """A writer that keeps what it is given; no terminal."""
 
     fd = -1

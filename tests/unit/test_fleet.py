@@ -5,7 +5,7 @@ import pytest
 from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Said, Started, Tick
 from gmonitor.fleet import Fleet, Totals
 from gmonitor.lines import OUTPUTS, condense
-from gtask.protocol import CreatedTaskId, Generated, Output, Processed, SwitchedToGenerator, encode
+from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, encode
 
 
 def replay(*events: tuple[float, Event]) -> tuple[Fleet, list[str]]:
@@ -30,7 +30,7 @@ def generated(pid: int, *totals: int) -> Reported:
     return Reported(pid, tuple(map(Generated, totals)))
 
 
-STORIES = {
+STORIES: dict[str, tuple[list[tuple[float, Event]], list[str]]] = {
     "the first one": ([(1.0, elected(4711))], ["task 3 is the generator"]),
     "killed by a signal": (
         [(1.0, elected(4711)), (5.0, Ended(4711, -9)), (6.4, elected(4712))],
@@ -300,7 +300,14 @@ def test_an_idle_log_is_filled_with_what_tasks_print() -> None:
 
 
 def test_only_the_last_of_totals_in_a_row_is_kept() -> None:
-    reports = [Processed(1, 0), Processed(2, 1), SwitchedToGenerator(), Generated(1), Generated(2), Processed(3, 1)]
+    reports: list[Report] = [
+        Processed(1, 0),
+        Processed(2, 1),
+        SwitchedToGenerator(),
+        Generated(1),
+        Generated(2),
+        Processed(3, 1),
+    ]
     assert condense(map(encode, reports)) == [
         Processed(2, 1),
         SwitchedToGenerator(),

@@ -3,6 +3,7 @@
 from math import inf
 from time import monotonic
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from gevent.event import Event
@@ -11,7 +12,7 @@ from gtask.election import Term
 from gtask.generator import End, Generator
 from gtask.outage import Outage
 from gtask.report import Totals
-from gtask.store import Member
+from gtask.store import Member, Store
 
 LOST = "the flag was lost before the first message was pushed"
 
@@ -19,7 +20,8 @@ LOST = "the flag was lost before the first message was pushed"
 def end_of_a_term_that_is_refused(beats_since: float) -> End:
     generator = Generator(
         lambda last: ["never"], "jobs:generate", Term(Member(1, "{}"), number=1),
-        store=SimpleNamespace(push=lambda *_, **__: None), outage=Outage("here", lambda failures: 0.0), totals=Totals(),
+        store=cast(Store, SimpleNamespace(push=lambda *_, **__: None)), totals=Totals(),
+        outage=Outage("here", lambda failures: 0.0),
         interval=0.0, max_backlog=0, patience=1.0, beats_since=lambda: beats_since, grace=1.0, expired=Event(),
     )  # fmt: skip
     return generator.run()

@@ -85,7 +85,12 @@ def test_a_second_outage_is_said_again(outage, caplog) -> None:
 
 def test_the_time_between_two_tries_grows_to_a_second_and_is_another_for_each_task() -> None:
     asked: list[int] = []
-    outage = Outage("the address", lambda failures: asked.append(failures) or 0.001)
+
+    def soon(failures: int) -> float:
+        asked.append(failures)
+        return 0.001
+
+    outage = Outage("the address", soon)
     outage.insist("me", Redis(4).attempt, Event())
     assert asked == [1, 2, 3, 4]
     first, later, last = ([backoff(failures) for _ in range(100)] for failures in (1, 4, 100))
