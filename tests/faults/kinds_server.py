@@ -85,7 +85,8 @@ def fill_memory(nemesis: Nemesis, client: redis.Redis, chance: random.Random) ->
 
 def step_clock(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
     """The server's clock is set forward or back by a minute."""
-    assert (clock := nemesis.clock) is not None
+    clock = nemesis.clock
+    assert clock is not None
     clock.set(clock.ahead + chance.choice([-STEP, STEP]))
     wait_until(lambda: abs(client.time()[0] - time.time() - clock.ahead) < STEP / 2, "the clock to step")
 

@@ -118,7 +118,7 @@ def test_what_is_no_message_is_refused_as_a_task_refuses_it(generate, error) -> 
 
 
 def test_one_message_is_handled_as_a_task_does() -> None:
-    handled = []
+    handled: list[str] = []
     handle_one(handled.append, b"\xff")
     assert handled == ["\udcff"]
     with pytest.raises(ZeroDivisionError):
