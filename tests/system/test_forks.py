@@ -10,7 +10,7 @@ import pytest
 from tests.servers import ONE_SERVER
 from tests.tasks import wait_until
 
-MESSAGES = 1500
+MESSAGES = 1000
 
 # Each way of forking is a function; a child works for longer than the parent's heartbeat and its wait for messages.
 JOB = """
@@ -100,7 +100,7 @@ def handle(message):
     os.write(log, f"{message} {os.getpid()}\\n".encode())
 
 def generate(last):
-    for number in range(int(last or 0) + 1, 1501):
+    for number in range(int(last or 0) + 1, 1001):
         forks(str(number))
         yield str(number)
 
