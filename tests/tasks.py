@@ -8,14 +8,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-KEPT = 1_000_000  # bytes
-PATIENCE = 30.0  # seconds that a test waits for an event: generous, the machines are slow
+from tests.support.processes import PATIENCE, environment, wait_until
 
+__all__ = ["GATE", "PATIENCE", "TaskProcess", "wait_until", "waits"]
+
+KEPT = 1_000_000  # bytes
 # A message is handled until the test lets it go on; one with "fail" in its name fails then.
 GATE = """
 import gevent, pathlib
@@ -33,17 +34,6 @@ def waits(redis) -> bool:
     return any("b" in client["flags"] for client in redis.client_list())
 
 
-def wait_until(condition: Callable[..., Any], what: str = "", timeout: float = PATIENCE) -> Any:
-    """The first true value of `condition`; fails when there is none in time."""
-    deadline = time.monotonic() + timeout
-    while True:
-        if value := condition():
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout:g} s for {what or condition}")
-        time.sleep(0.005)
-
-
 class TaskProcess:
     """`python -m gtask …` with its stdout and stderr read to the end."""
 
@@ -59,11 +49,10 @@ class TaskProcess:
     ) -> None:
         """`stdout`: where it goes instead of into `lines`; `stderr`: instead of into `errors`; `module`: what Python
         runs, if it is one that runs gtask."""
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("GTASK_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=cwd,
-            env={**clean, "PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})},
+            env=environment(env),
             stdin=stdin if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE if stdout is None else stdout,
             stderr=subprocess.PIPE if stderr is None else stderr,

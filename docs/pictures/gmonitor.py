@@ -7,7 +7,6 @@ rich draw the screen as it then is.
 """
 
 import io
-import os
 import re
 import sys
 import time
@@ -31,9 +30,7 @@ RUN_ON = 4.0  # seconds that the next generator works before the picture is take
 
 def main(target: Path) -> None:
     """Runs gmonitor and writes the picture."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GTASK_", "GMONITOR_"))}
-    environment = {**dict.fromkeys(os.environ.keys() - clean.keys(), ""), "PYTHONPATH": str(ROOT)}
-    with Terminal(COMMAND, COLUMNS, ROWS, environment) as terminal:
+    with Terminal(COMMAND, COLUMNS, ROWS) as terminal:
         terminal.wait_for(r"(?m)^\W*\d+ +\d+ +yes +([6-9]|\d\d) ")  # it has generated a few
         terminal.press("k")
         terminal.wait_for(r"\bwas\b")

@@ -1,7 +1,6 @@
 """`gtask retryErrors` on real servers: each failed message goes back once, whatever its bytes and whoever dies."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from gtask.text import failure_record
 from tests.servers import ONE_SERVER, OTHER_SERVER, Server
+from tests.support.processes import environment
 from tests.tasks import PATIENCE, wait_until
 
 Retry = Callable[..., "subprocess.Popen[bytes]"]
@@ -22,13 +22,11 @@ Retry = Callable[..., "subprocess.Popen[bytes]"]
 def begin(server: Server, tmp_path: Path) -> Iterator[Retry]:
     """Starts `gtask retryErrors`."""
     started: list[subprocess.Popen[bytes]] = []
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("GTASK_")}
-    root = str(Path(__file__).parents[2])
 
     def begin(*arguments: str | bytes) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "gtask", "retryErrors", "--redis", server.url, *arguments]
         process = subprocess.Popen(
-            command, cwd=tmp_path, env={**clean, "PYTHONPATH": root}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         started.append(process)
         return process

@@ -1,28 +1,24 @@
 """A real program on a pty of a given size: press keys, wait for text on its screen."""
 
 import contextlib
-import fcntl
 import os
-import pty
 import re
 import select
 import signal
-import struct
-import subprocess
-import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import pyte
 
-from tests.tasks import PATIENCE
+from tests.support.processes import PATIENCE
+from tests.support.terminal import Pty
 
 
-class Terminal:
-    """Starts the program as the session leader of its own terminal; `text` is what a person would see."""
+class Terminal(Pty):
+    """`text` is what a person would see."""
 
     def __init__(
         self, command: Sequence[str], columns: int = 80, rows: int = 24, environ: Mapping[str, str] | None = None
@@ -30,18 +26,7 @@ class Terminal:
         self.raw = b""
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
-        self._master, self._slave = pty.openpty()
-        self._set_size(columns, rows)
-        self.before = self.attributes()
-        self.process = subprocess.Popen(
-            command,
-            stdin=self._slave,
-            stdout=self._slave,
-            stderr=self._slave,
-            env={**os.environ, "TERM": "xterm-256color", **(environ or {})},
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # no threads here
-        )
+        super().__init__(command, columns, rows, environ)
 
     def __enter__(self) -> Self:
         return self
@@ -64,14 +49,6 @@ class Terminal:
     def screen(self) -> pyte.Screen:
         """The screen with its colours."""
         return self._screen
-
-    def attributes(self) -> list[Any]:
-        """What `stty -g` tells."""
-        return termios.tcgetattr(self._slave)
-
-    def press(self, keys: str) -> None:
-        """Types these characters."""
-        os.write(self._master, keys.encode())
 
     def print_from_elsewhere(self, text: str) -> None:
         """What another program (`wall`, a daemon) writes on this terminal."""
@@ -104,14 +81,7 @@ class Terminal:
     def resize(self, columns: int, rows: int) -> None:
         """Changes the size; the program gets SIGWINCH."""
         self._screen.resize(rows, columns)
-        self._set_size(columns, rows)
-
-    def hang_up(self) -> None:
-        """Closes the terminal."""
-        for fd in (self._master, self._slave):
-            with contextlib.suppress(OSError):
-                os.close(fd)
-        self._master = self._slave = -1
+        self.set_size(columns, rows)
 
     def wait_for(self, wanted: str | Callable[[str], object], within: float = PATIENCE) -> str:
         """Reads until the screen matches the regular expression or the condition; gives the screen."""
@@ -140,9 +110,6 @@ class Terminal:
             self.raw += data
             self._stream.feed(data)
             timeout = 0.0
-
-    def _set_size(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def alive(pid: int) -> bool:

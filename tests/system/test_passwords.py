@@ -1,15 +1,13 @@
 """No line of either program shows a password, whatever is wrong with the URL that holds it."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.processes import environment
 from tests.tasks import PATIENCE
 
-ROOT = str(Path(__file__).parents[2])
 URLS = [
     "redis://:s3/cret@127.0.0.1:1/0",
     "redis://:s3@cret@127.0.0.1:1/0",
@@ -23,12 +21,11 @@ URLS = [
 ]
 
 
-def run(program: str, *arguments: str, **environment: str) -> str:
+def run(program: str, *arguments: str, **more: str) -> str:
     """What it writes, to whichever stream."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GTASK_", "GMONITOR_"))}
     done = subprocess.run(
         [sys.executable, "-m", program, *arguments],
-        env={**clean, "PYTHONPATH": ROOT, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env=environment(more), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode in (64, 69)

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 from tests.servers import ONE_SERVER
+from tests.support.processes import environment
 from tests.tasks import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +29,7 @@ def test_the_job_of_the_readme_runs_as_pasted(server, redis, tmp_path) -> None:
     for name in ("gtask", "gmonitor"):
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {name} "$@"\n')
         (commands / name).chmod(0o755)
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GTASK_", "GMONITOR_"))}
-    env = {**clean, "PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "GTASK_REDIS": server.url}
+    env = environment({"PATH": f"{commands}:{os.environ['PATH']}", "GTASK_REDIS": server.url})
     said = tmp_path / "said"
     with said.open("wb") as output:
         monitor = subprocess.Popen(

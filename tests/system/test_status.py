@@ -1,7 +1,6 @@
 """`gtask status`: what it says, what it exits with, and that it only reads."""
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import ONE_SERVER, OTHER_SERVER, Monitor, Server
+from tests.support.processes import environment
 from tests.tasks import PATIENCE, wait_until
 
 JOBS = """
@@ -37,13 +37,11 @@ Status = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def status(server: Server, tmp_path: Path) -> Status:
     """Runs `gtask status`: exit code, stdout, stderr."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("GTASK_")}
-    root = str(Path(__file__).parents[2])
 
     def status(*arguments: str, url: str = server.url) -> tuple[int, str, str]:
         done = subprocess.run(
             [sys.executable, "-m", "gtask", "status", "--redis", url, *arguments],
-            cwd=tmp_path, env={**clean, "PYTHONPATH": root}, capture_output=True, text=True, timeout=PATIENCE,
+            cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE,
             check=False,
         )  # fmt: skip
         return done.returncode, done.stdout, done.stderr

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: servers, processes, terminals. It needs no pytest."""
