@@ -1,3 +1,23 @@
-"""gtask: identical processes on one Redis; one elects itself generator, the others handle."""
+"""gtask: identical processes on one Redis; one elects itself generator, the others handle.
+
+`run` and `Config` are loaded when somebody asks for them: importing the package must import neither gevent nor redis,
+since programs import it before they patch the standard library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gtask.config import Config
+    from gtask.program import run
 
 __version__ = "1.0.0"
+__all__ = ["Config", "run"]
+
+_HOMES = {"Config": "gtask.config", "run": "gtask.program"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,17 +1,12 @@
 """The command line of gtask: usage text -> Config -> what to run -> exit code."""
 
-import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
 from math import inf
 from types import FrameType
 from typing import Any
-
-import gevent
 
 from gtask import failed, log, signals, testing
 from gtask.config import Config, read, value_of, whole
@@ -27,18 +22,14 @@ from gtask.exceptions import (
     EXIT_SOFTWARE,
     EXIT_UNAVAILABLE,
     Forbidden,
-    GtaskError,
     Trouble,
 )
 from gtask.functions import load_generate, load_handle
 from gtask.places import place_of
-from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_stdin, write_all
+from gtask.program import one_line_for_errors, run_task
+from gtask.stdio import ensure_standard_files, write_all
 from gtask.store import Store
-from gtask.task import Task
 from gtask.text import one_line, printable, to_bytes
-from gtask.watch import LoopWatch
-
-logger = logging.getLogger(__name__)
 
 USAGE = f"""gtask: identical processes on one Redis; one generates messages, the others handle them.
 
@@ -69,7 +60,7 @@ Options:
   -h, --help           show this
   --version            show the version
 
-Options with a value, except --limit and --match, can be set in the environment: --max-backlog as
+Options with a value, except --limit, --match and --to, can be set in the environment: --max-backlog as
 GTASK_MAX_BACKLOG.
 """
 
@@ -78,51 +69,20 @@ def run(argv: list[str]) -> int:
     """Runs one command and returns its exit code. Errors become one line on stderr."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # our starter may have blocked TERM, which is inherited
     closed = ensure_standard_files()
-    try:
-        arguments = read("gtask", USAGE, argv)
-        config = Config.load(arguments, os.environ)
-        log.set_up(config.log_level)
-        command = next((name for name in COMMANDS if arguments[name]), "")
-        if command and 1 in closed:
-            print("gtask: cannot write: stdout is closed", file=sys.stderr)
-            return EXIT_OUTPUT
-        return COMMANDS.get(command, run_task)(config, arguments)
-    except GtaskError as error:
-        log.say(str(error))
-        return error.code
-    except KeyboardInterrupt:
-        return EXIT_SIGNAL_BASE + signal.SIGINT
+    return one_line_for_errors(lambda: _run(argv, stdout_closed=1 in closed))
 
 
-def run_task(config: Config, arguments: dict[str, Any]) -> int:
-    """`gtask`: one task, until a signal."""
-    to_person = os.isatty(1)
-    signals.guard()
-    watch = LoopWatch(config.heartbeat, config.grace)
-    watch.start()  # before the user's modules are imported: that may hold the loop, too
-    stdout = keep_stdout_apart()  # the same: they may print
-    generate = load_generate(config.generate)
-    handle = load_handle(config.handle)
-    log.keep_speaking()
-    make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
-    look_at_server(make_store())
-    task = Task(config, make_store, generate, handle, None if to_person else stdout, watch)
-    if os.environ.get("GTASK_MONITORED") == "1":
-        gevent.spawn(watch_end_of_stdin, task.end)
-    try:
-        return task.run()
-    finally:
-        watch.stop()
-
-
-def look_at_server(store: Store) -> None:
-    """Raises Unreachable or Refused when gtask cannot work with this Redis; warns when it may lose messages."""
-    store.connect()
-    store.check_commands()
-    with suppress(Trouble):  # lost again: the task meets it too, and waits
-        if (policy := store.eviction_policy()) not in ("", "noeviction"):
-            logger.warning("Redis has maxmemory-policy %s and may evict messages; set noeviction", policy)
-    store.close()
+def _run(argv: list[str], *, stdout_closed: bool) -> int:
+    arguments = read("gtask", USAGE, argv)
+    config = Config.load(arguments, os.environ)
+    log.set_up(config.log_level)
+    command = next((name for name in COMMANDS if arguments[name]), "")
+    if not command:
+        return run_task(config, lambda: (load_generate(config.generate), load_handle(config.handle)))
+    if stdout_closed:
+        print("gtask: cannot write: stdout is closed", file=sys.stderr)
+        return EXIT_OUTPUT
+    return COMMANDS[command](config, arguments)
 
 
 def get_errors(config: Config, arguments: dict[str, Any]) -> int:

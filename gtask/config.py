@@ -9,7 +9,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 from docopt import DocoptExit, docopt
@@ -51,6 +51,14 @@ class Settings:
             elif "parse" in row.metadata and environ.get(variable):
                 values[row.name] = value_of(variable, row.metadata["parse"], environ[variable])
         return cls(**values)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, object], environ: Mapping[str, str], **more: Any) -> Self:
+        """The settings of a call, by their names here; `more` beats all. Raises UsageError, as `load` does."""
+        names = {row.name for row in fields(cls) if row.name not in more}  # type: ignore[arg-type]
+        if unknown := settings.keys() - names:
+            raise UsageError(f"there is no setting {min(unknown)}; there are {', '.join(sorted(names))}")
+        return replace(cls.load({_long(name): value for name, value in settings.items()}, environ), **more)  # type: ignore[type-var]
 
     @classmethod
     def describe(cls) -> str:

@@ -41,17 +41,25 @@ class Handle:
 
 def load_generate(spec: str) -> Generate:
     """The function that yields messages. Raises UsageError when there is none, UserCodeError when it cannot work."""
-    function = _find("--generate", spec)
-    _check("--generate", spec, function, "last", UserCodeError)
-    return _with_context(function)
+    return accept_generate(_find("--generate", spec), f"--generate {spec}")
 
 
 def load_handle(spec: str) -> Handle:
     """The function that handles one message. Raises UsageError when there is none, or one that cannot work."""
-    function = _find("--handle", spec)
-    _check("--handle", spec, function, "message", UsageError)
+    return accept_handle(_find("--handle", spec), f"--handle {spec}")
+
+
+def accept_generate(function: Any, name: str = "generate") -> Generate:
+    """The function as a term calls it. Raises UserCodeError when it cannot work; `name`: how its user calls it."""
+    _check(name, function, "last", UserCodeError)
+    return _with_context(function)
+
+
+def accept_handle(function: Any, name: str = "handle") -> Handle:
+    """The function as the workers call it. Raises UsageError when it cannot work; `name`: how its user calls it."""
+    _check(name, function, "message", UsageError)
     if any(map(inspect.isgeneratorfunction, _called(function))):
-        raise UsageError(f"--handle {spec}: it has a yield, so calling it runs nothing of it{_in(function)}")
+        raise UsageError(f"{name}: it has a yield, so calling it runs nothing of it{_in(function)}")
     return Handle(function, copy_context().copy)
 
 
@@ -147,25 +155,23 @@ def _with_context(function: Generate) -> Generate:
 # -- checking
 
 
-def _check(option: str, spec: str, function: Any, argument: str, refusal: type[GtaskError]) -> None:
+def _check(name: str, function: Any, argument: str, refusal: type[GtaskError]) -> None:
     """Raises `refusal` for what would fail, or do nothing, at each call."""
     if not callable(function):
-        module_name, _, name = spec.partition(":")
-        place = _assignment(sys.modules[module_name], name)
-        raise refusal(f"{option} {spec}: it is no function, but of type {type(function).__name__} ({place})")
+        raise refusal(f"{name}: it is no function, but of type {type(function).__name__}{_assigned(name)}")
     for called in _called(function):
         if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-            raise refusal(f"{option} {spec}: it is async{_in(function)}, which gtask does not support; write a plain "
+            raise refusal(f"{name}: it is async{_in(function)}, which gtask does not support; write a plain "
                           "function: while that waits, the others run")  # fmt: skip
     try:
-        # The signature of what a decorator wraps would say nothing, for the decorator may well add arguments.
+        # Not what a decorator says that it wraps: the decorator may well pass further arguments on.
         signature = inspect.signature(function, follow_wrapped=False)
-    except (ValueError, TypeError):  # it is written in C, and its parameters are not known
+    except (ValueError, TypeError):  # written in C; its parameters are not known
         return
     try:
         signature.bind(None)
     except TypeError as error:
-        raise refusal(f"{option} {spec}: it is called with one argument, {argument}, and that does not fit: "
+        raise refusal(f"{name}: it is called with one argument, {argument}, and that does not fit: "
                       f"{error}{_in(function)}") from None  # fmt: skip
 
 
@@ -185,8 +191,12 @@ def _in(function: Any) -> str:
     return ""
 
 
-def _assignment(module: ModuleType, name: str) -> str:
-    """Where a module gives a name its value, as `jobs.py:7`; only the file when no line shows it."""
-    file = _file(module)
+def _assigned(name: str) -> str:
+    """Where the module of `--handle module:name` gives that name its value, as ` (jobs.py:7)`; without the line where
+    that cannot be seen."""
+    module_name, _, variable = name.rpartition(" ")[2].partition(":")
+    if module_name not in sys.modules:
+        return ""
+    file = _file(sys.modules[module_name])
     lines = enumerate(linecache.getlines(file), 1)
-    return next((f"{file}:{number}" for number, line in lines if re.match(rf"{name}\b", line)), file)
+    return next((f" ({file}:{n})" for n, line in lines if re.match(rf"{variable}\b", line)), f" ({file})")
