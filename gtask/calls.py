@@ -6,35 +6,12 @@ it is the same call and no other one comes between. So each is built once, as an
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gtask.exceptions import NotMember, Rejected, Trouble, Unanswered
 from gtask.outcome import Failure, shorter
 from gtask.store import Member, Settled, Store
-
-T = TypeVar("T")
-
-
-class Line:
-    """By which connections somebody talks to Redis, and how often: once, or again until Redis answers."""
-
-    def __init__(self, store: Store, insist: Callable[[Callable[[], Any]], Any] | None = None) -> None:
-        """`insist(attempt)` returns what the first attempt that was answered has returned; without it there is one."""
-        self._store = store
-        self._insist = insist
-
-    def ask(self, attempt: Callable[[Store], T]) -> T:
-        """The result of `attempt(store)`. Raises Trouble when there was no answer, or none until the end."""
-        if self._insist is None:
-            return attempt(self._store)
-        result: T = self._insist(partial(attempt, self._store))
-        return result
-
-
-def _nothing(reply: Any = None) -> None:
-    pass
 
 
 @dataclass(kw_only=True)
@@ -43,8 +20,9 @@ class Call(ABC):
 
     member: Member
     seq: int
-    done: Callable[[Any], None] = _nothing
-    refused: Callable[[], None] = _nothing
+    done: Callable[[Any], None] = lambda reply: None
+    refused: Callable[[], None] = lambda: None
+    failures: list[Failure] = field(default_factory=list)  # which are told with it
 
     def attempt(self, store: Store) -> Any:
         """Makes it, and returns the reply. After Trouble the same call is to be made again. Raises NotMember."""
@@ -60,8 +38,9 @@ class Call(ABC):
         """One attempt."""
 
     def _shrink(self, error: Trouble | Rejected) -> bool:
-        """Asks for less, or says less, where its size may be what is wrong. Whether it did."""
-        return False
+        """Says less where its size may be what is wrong. Whether it does now."""
+        before, self.failures = self.failures, shorter(self.failures)
+        return before != self.failures
 
 
 @dataclass(kw_only=True)
@@ -71,7 +50,6 @@ class Claim(Call):
     want: int
     turn: bool
     settled: Settled  # but for the failures
-    failures: list[Failure]
     reply_bytes: int
     lost: Callable[[], int]  # to be called when a reply was lost: how large a one to ask for instead
 
@@ -82,22 +60,15 @@ class Claim(Call):
     def _shrink(self, error: Trouble | Rejected) -> bool:
         if isinstance(error, Unanswered):
             self.reply_bytes = self.lost()
-        before, self.failures = self.failures, shorter(self.failures)
-        return before != self.failures
+        return super()._shrink(error)
 
 
 @dataclass(kw_only=True)
 class Fail(Call):
     """At-most-once: stores failures."""
 
-    failures: list[Failure]
-
     def _ask(self, store: Store) -> None:
         store.fail(self.member, self.seq, [record for _, record in self.failures])
-
-    def _shrink(self, error: Trouble | Rejected) -> bool:
-        before, self.failures = self.failures, shorter(self.failures)
-        return before != self.failures
 
 
 @dataclass(kw_only=True)

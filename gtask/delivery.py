@@ -7,16 +7,16 @@ calls the methods that take a `line` sees to it that nobody else does at the sam
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from gtask.calls import Call, Claim, Fail, GiveBack, Leave, Line
+from gtask.calls import Call, Claim, Fail, GiveBack, Leave
 from gtask.exceptions import NotMember, Trouble, Unanswered
+from gtask.outage import Line
 from gtask.outcome import DONE, Failure, Outcome
-from gtask.pace import Reach, Turns
+from gtask.pace import Clock, Reach, Turns
 from gtask.store import REPLY_BYTES, Member, Settled, Store, Suspects
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Hand(ABC):
     kept_in_redis: bool  # what is in hand stands in a list of Redis', too, so it is not lost with this process
     blocked = False  # this task gets nothing before its hands are empty
 
-    def __init__(self, member: Member, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, member: Member, clock: Clock = monotonic) -> None:
         """Empty."""
         self.member = member
         self.ready: deque[str] = deque()  # taken, not started
@@ -134,7 +134,7 @@ class AtMostOnce(Hand):
 
     kept_in_redis = False
 
-    def __init__(self, member: Member, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, member: Member, clock: Clock = monotonic) -> None:
         super().__init__(member, clock)
         self._failures: list[Failure] = []  # not stored yet
         self._reach = Reach(REPLY_BYTES)
@@ -208,12 +208,7 @@ class AtLeastOnce(Hand):
     kept_in_redis = True
 
     def __init__(
-        self,
-        member: Member,
-        clock: Callable[[], float] = monotonic,
-        *,
-        turns: Turns | None = None,
-        reach: Reach | None = None,
+        self, member: Member, clock: Clock = monotonic, *, turns: Turns | None = None, reach: Reach | None = None
     ) -> None:
         """`turns` and `reach`: those of the hand before."""
         super().__init__(member, clock)

@@ -9,6 +9,7 @@ from gevent.lock import RLock
 
 from gtask.exceptions import NotMember, Trouble
 from gtask.membership import Membership
+from gtask.pace import Clock
 from gtask.store import Beat, Member, Store
 
 log = logging.getLogger(__name__)
@@ -32,15 +33,17 @@ class Term:
 class Election:
     """Owner of the current term; None while this task is a handler."""
 
-    def __init__(self, store: Store, membership: Membership, heartbeat: float, generate: str) -> None:
-        """`heartbeat`: T in seconds. `generate`: the function's name, for the log."""
+    def __init__(
+        self, store: Store, membership: Membership, heartbeat: float, generate: str, clock: Clock = monotonic
+    ) -> None:
+        """`heartbeat`: T in seconds. `generate`: the function's name, for the log. `clock`: a monotonic one."""
         self._store = store
+        self._clock = clock
         self._membership = membership
         self._heartbeat = heartbeat
         self._generate = generate
         self.term: Term | None = None
-        self.standing = True  # False: this task is ending and wants the flag no more
-        self.generating = False  # a generate of this task lives; until it has ended there must be no second one
+        self.candidate = True  # False: this task is ending; or its generate lives, and there must be no second one
         self.beats_since = inf  # on the monotonic clock: since when every heartbeat was answered; inf: the last was not
         self._stands_from = 0.0  # on the monotonic clock: after a term that failed others have the first chance
         self._asking = RLock()
@@ -53,7 +56,7 @@ class Election:
         A task that Redis does not know any more joins anew. Raises Trouble; bears repeating.
         """
         with self._asking:
-            began = monotonic()
+            began = self._clock()
             member = self._membership.member
             while (beat := self._beat(member)) is None:
                 self.term = None
@@ -67,17 +70,17 @@ class Election:
                 self._say_whose(beat.before)
                 # Counted from now, and not from whenever its generator begins: what comes in between is part of the
                 # interval. A clock of Redis that was set back may put the last push into the future.
-                pushed_at = None if beat.since_push is None else monotonic() - max(0.0, beat.since_push)
+                pushed_at = None if beat.since_push is None else self._clock() - max(0.0, beat.since_push)
                 self.term = Term(member, beat.term, pushed_at, beat.last, beat.large)
             elif not beat.renewed:
                 self.term = None
-            now = monotonic()
+            now = self._clock()
             return pause(beat, self._heartbeat, now - began, self._stands_from - now)
 
     def _beat(self, member: Member) -> Beat | None:
         """None: Redis does not know this member."""
-        began = monotonic()
-        want = self.standing and not self.generating and began >= self._stands_from
+        began = self._clock()
+        want = self.candidate and began >= self._stands_from
         try:
             beat = self._store.beat(member, term=self.term.number if self.term else 0, want=want)
         except Trouble:
@@ -117,13 +120,13 @@ class Election:
             seconds = self._store.release_failed(term.member, term.number, error)
             if self.term is term:
                 self.term = None
-            self._stands_from = monotonic() + seconds + self._heartbeat
+            self._stands_from = self._clock() + seconds + self._heartbeat
             return seconds
 
     def resign(self) -> None:
         """Gives the flag up, so that another task generates at once. Raises Trouble; bears repeating."""
         with self._asking:  # a heartbeat on its way would take the flag again
-            self.standing = False
+            self.candidate = False
             if self.term is not None:
                 self._store.release(self.term.member, self.term.number)
                 self.term = None

@@ -25,10 +25,10 @@ from gtask.breath import SLICE, breathe
 from gtask.election import Term
 from gtask.exceptions import Rejected, Trouble
 from gtask.items import Generate, Item, NoMessage, encoded, is_no_stream
-from gtask.outage import Outage
+from gtask.outage import Line
 from gtask.places import place_in, place_of, place_of_suspended
 from gtask.report import Totals
-from gtask.store import ALWAYS_ACCEPTED, Store
+from gtask.store import ALWAYS_ACCEPTED
 from gtask.text import one_line, printable, to_bytes
 
 log = logging.getLogger(__name__)
@@ -69,32 +69,28 @@ class Generator:
         name: str,
         term: Term,
         *,
-        store: Store,
-        outage: Outage,
+        line: Line,
         totals: Totals,
         interval: float,
         max_backlog: int,
         patience: float,
         beats_since: Callable[[], float],
         grace: float,
-        expired: Event,
     ) -> None:
         """`name`: generate's, for errors. `interval`: seconds between messages. `max_backlog`: nothing is drawn while
         so many messages wait, 0: no bound. `patience`: for how many seconds pushes may fail while heartbeats succeed,
-        and `beats_since`: since when they do (monotonic). `grace`: seconds that generate may take to end. `expired`:
-        when set, give up on Redis."""
+        and `beats_since`: since when they do (monotonic). `grace`: seconds that generate may take to
+        end."""
         self._generate = generate
         self._name = name
         self._term = term
-        self._store = store
-        self._outage = outage
+        self._line = line
         self._totals = totals
         self._interval = interval
         self._max_backlog = max_backlog or inf
         self._patience = patience
         self._beats_since = beats_since
         self._grace = max(grace, 0.5)  # without any grace generate could not even be interrupted
-        self._expired = expired
         self._drawn: deque[bytes | None] = deque()  # None: a position alone
         self._position: bytes | None = None  # after all that was drawn; None: the last message is the position
         self._in_flight = 0  # messages on their way to Redis
@@ -200,7 +196,7 @@ class Generator:
     def _begin(self) -> Iterator[Item]:
         last = self._term.last
         if self._term.large:
-            mine, last = self._insist(partial(self._store.position, self._term.member, self._term.number))
+            mine, last = self._insist(partial(self._line.store.position, self._term.member, self._term.number))
             if not mine:
                 self._refused = True
                 self.abandon()
@@ -294,7 +290,7 @@ class Generator:
     def _check_size(self, what: str, data: bytes) -> None:
         self._at_home = True
         try:
-            self._insist(partial(self._store.check_size, data))
+            self._insist(partial(self._line.store.check_size, data))
         except Rejected as error:
             raise NoMessage(f"a {what} that Redis does not take: {error}") from error
         self._at_home = False
@@ -363,7 +359,7 @@ class Generator:
         """The length of the queue; None when the term is over, because Redis has refused."""
         step = self._steps + 1
         member, term = self._term.member, self._term.number
-        push = partial(self._store.push, member, term, step, batch, position=position, ended=ended)
+        push = partial(self._line.store.push, member, term, step, batch, position=position, ended=ended)
         try:
             length = self._insist(push)
         except Rejected as error:
@@ -384,7 +380,7 @@ class Generator:
         self._free = inf
         while self._max_backlog < inf:
             if length is None:
-                length = self._insist(self._store.backlog)
+                length = self._insist(self._line.store.backlog)
             self._free = self._max_backlog - length
             if self._free > len(self._drawn) or self._drawn or self._halt.wait(wait):
                 break
@@ -416,7 +412,7 @@ class Generator:
             self._failing_since = inf
             return result
 
-        return self._outage.insist("generator", attempt, self._expired)
+        return self._line.insist(attempt)
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -65,9 +65,9 @@ class Handler:
     def __init__(self, handle: Handle, supply: Supply, totals: Totals) -> None:
         """`supply`: where the messages come from."""
         self._handle = handle
-        self._supply = supply
+        self.supply = supply
         self._totals = totals
-        self._running: list[str | None] = []  # for each worker: the message that it has started and not finished
+        self._running: dict[int, str | None] = {}  # each worker's message that it has started and not finished
         self._idle = Idle()
         self._yield_at = 0.0
         self._breathing = False  # a worker lets the others run, and goes on after that
@@ -79,7 +79,7 @@ class Handler:
 
     def resume(self) -> None:
         """This task is a handler: takes messages (again)."""
-        self._supply.resume()
+        self.supply.paused.clear()
         self._idle.rouse_all()
 
     def start_no_more(self) -> None:
@@ -96,8 +96,8 @@ class Handler:
         monotonic clock. Returns how many messages are not finished then."""
         self.start_no_more()
         self._idle.rouse_all()
-        self._supply.pause(deadline)
-        self._supply.give_back()
+        self.supply.pause(deadline)
+        self.supply.give_back()
         while self._unfinished and (left := deadline - monotonic()) > 0:
             self._change.clear()
             self._change.wait(left)
@@ -107,17 +107,17 @@ class Handler:
         """After `finish`: stores what is finished, gives back the rest, ends the membership. What at-most-once
         delivery cannot give back becomes a failure, "not finished within --grace"; `grace` in seconds."""
         self._fail_unfinished(grace)
-        self._supply.leave()
+        self.supply.leave()
 
     def leave_from_outside(self, store: Store, grace: float) -> None:
         """The same, from a native thread with connections of its own, when the time is over and the event loop is still
         held. Raises Trouble or NotMember."""
         self.start_no_more()
         self._fail_unfinished(grace)
-        self._supply.leave_from_outside(store)
+        self.supply.leave_from_outside(store)
 
     def _fail_unfinished(self, grace: float) -> None:
-        hand = self._supply.hand
+        hand = self.supply.hand
         for message in [] if hand.kept_in_redis else self._unfinished:
             self._totals.errors += 1
             self._totals.processed += 1
@@ -126,7 +126,7 @@ class Handler:
     @property
     def _unfinished(self) -> list[str]:
         """The messages that are being handled."""
-        return [message for message in self._running if message is not None]
+        return [message for message in list(self._running.values()) if message is not None]
 
     # -- workers
 
@@ -137,7 +137,7 @@ class Handler:
         not cancelled is thrown into the greenlet that started it, wherever that waits by then.
         """
         number = len(self._running)
-        self._running.append(None)
+        self._running[number] = None
         while True:
             try:
                 while hand := self._refill():
@@ -154,7 +154,7 @@ class Handler:
         task's hand any more."""
         function, new_context = self._handle.function, self._handle.new_context
         ready, finished, running, totals = hand.ready, hand.finished, self._running, self._totals
-        idle, supply = self._idle, self._supply
+        idle, supply = self._idle, self.supply
         while ready and not self._ending:
             try:
                 message = ready.popleft()
@@ -183,8 +183,8 @@ class Handler:
     def _breathe(self) -> None:
         if forks.happened:
             forks.end()
-        if self._supply.stale:
-            self._supply.give_back()
+        if self.supply.stale:
+            self.supply.give_back()
         if self._breathing:
             self._idle.wait()  # one that goes on is enough: in one turn of the loop all of them would take a slice each
             return
@@ -197,7 +197,7 @@ class Handler:
 
     def _refill(self) -> Hand | None:
         """Returns the hand as soon as a message is ready in it; None at the end."""
-        supply = self._supply
+        supply = self.supply
         while not self._ending:
             if not supply.paused.is_set():
                 supply.fetch(self._totals.processed)
@@ -225,7 +225,7 @@ class Handler:
 
     def tend(self) -> None:
         """While messages are in hand, and later when something may have come late: looks after them."""
-        supply = self._supply
+        supply = self.supply
         while True:
             supply.busy.wait(supply.hand.next_look)
             gevent.sleep(HORIZON)
@@ -235,7 +235,7 @@ class Handler:
         """Acknowledges what was finished when no worker comes to it because all are held up or this task generates,
         gives back what was not started in time, and has a worker ask again when this task gets nothing before its hands
         are empty."""
-        supply = self._supply
+        supply = self.supply
         if supply.stale:
             supply.give_back()
         elif supply.hand.owes and supply.silent_for > HORIZON:

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
 from gevent.event import Event
 
 from gtask.exceptions import Trouble
+from gtask.store import Store
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -62,3 +64,26 @@ class Outage:
         self._without.discard(who)
         if not self._without:
             log.warning("Redis is back after %.1f s", monotonic() - self._since)
+
+
+class Line:
+    """How somebody asks Redis: by which connections, and again until when; or once, without an `outage`."""
+
+    def __init__(self, store: Store, outage: Outage | None = None, who: str = "", give_up: Event | None = None) -> None:
+        """`who`: as whom the outage knows who asks; `give_up`: set when it is in vain."""
+        self.store = store
+        self._outage = outage
+        self._who = who
+        self._give_up = give_up or Event()
+
+    def of(self, who: str, give_up: Event | None = None) -> "Line":
+        """The same for somebody else."""
+        return Line(self.store, self._outage, who, give_up or self._give_up)
+
+    def ask(self, attempt: Callable[[Store], T]) -> T:
+        """The result of `attempt(store)`. Raises Trouble when there was no answer, or none until it was in vain."""
+        return self.insist(partial(attempt, self.store))
+
+    def insist(self, attempt: Callable[[], T]) -> T:
+        """The same for an attempt that has its store."""
+        return attempt() if self._outage is None else self._outage.insist(self._who, attempt, self._give_up)

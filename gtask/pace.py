@@ -1,6 +1,9 @@
 """How much to take at once, and when to turn to suspects. Nothing here knows a clock: who asks says what time it is."""
 
 import math
+from collections.abc import Callable
+
+Clock = Callable[[], float]  # says how many seconds it is now; it never goes back
 
 HORIZON = 0.05  # seconds of work in hand: fair to other tasks, few duplicates after a crash
 LARGEST = 1000  # beyond it a round trip costs less than 1 % of the batch

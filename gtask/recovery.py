@@ -5,7 +5,7 @@ from functools import partial
 
 from gevent.event import Event
 
-from gtask.outage import Outage
+from gtask.outage import Line
 from gtask.outcome import LARGE
 from gtask.store import DEATHS_OF_POISON, Store
 from gtask.text import failure_record
@@ -35,11 +35,9 @@ class Recovery:
     """Looks after the ids that it is told of, one after the other: those of tasks that look dead, and this task's own
     former ones, to whose lists a message may have come late."""
 
-    def __init__(self, store: Store, outage: Outage, expired: Event) -> None:
-        """`expired`: when set, give up on Redis."""
-        self._store = store
-        self._outage = outage
-        self._expired = expired
+    def __init__(self, line: Line) -> None:
+        """Looks after nobody yet."""
+        self._line = line
         self._ids: set[int] = set()
         self._told = Event()
 
@@ -56,7 +54,7 @@ class Recovery:
         self._told.clear()
         while self._ids:
             task_id = min(self._ids)
-            self._outage.insist("recovery", partial(recover, self._store, task_id), self._expired)
+            self._line.ask(partial(recover, task_id=task_id))
             self._ids.discard(task_id)
 
     def run(self) -> None:

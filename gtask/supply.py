@@ -11,48 +11,36 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from gtask.calls import Line
 from gtask.delivery import Hand
 from gtask.exceptions import NotMember, Trouble
 from gtask.membership import Membership
-from gtask.outage import Outage
-from gtask.pace import HORIZON, Pace
-from gtask.store import Member, Store
+from gtask.outage import Line
+from gtask.pace import HORIZON, Clock, Pace
+from gtask.recovery import Recovery
+from gtask.store import Store
 from gtask.turn import Turn
 
 STALE = 2 * HORIZON  # seconds: what could not be started by then goes back, others may be free
-UNBLOCK_AGAIN = 0.02  # seconds
 
 
 class Supply:
     """Owner of the hand: the present one is `hand`, and whoever wants to talk to Redis about it waits for the turn."""
 
     def __init__(
-        self,
-        kind: type[Hand],
-        store: Store,
-        membership: Membership,
-        outage: Outage,
-        *,
-        expired: Event,
-        recover: Callable[[int], None],
-        clock: Callable[[], float] = monotonic,
+        self, kind: type[Hand], line: Line, membership: Membership, recovery: Recovery, clock: Clock = monotonic
     ) -> None:
-        """`kind`: the way of delivery. `expired`: when set, give up on Redis. `recover(task_id)`: others' business now,
-        what may still come to that id."""
+        """`kind`: the way of delivery. `recovery`: whose business is what may still come to a former id."""
         self.hand: Hand = kind(membership.member, clock)
         self.paused = Event()  # this task takes no messages; at first it has no role
         self.paused.set()
         self.busy = Event()  # there may be something that `tend` has to do
         self.waiting = False  # a worker waits in Redis for the next message
-        self._store = store
         self._membership = membership
-        self._recover = recover
+        self._recovery = recovery
         self._clock = clock
         self._turn = Turn()
-        self._insist = partial(outage.insist, "handler", give_up=expired)
-        self._line = Line(store, self._insist)
-        self._waiting_line = Line(store, partial(outage.insist, "waiting", give_up=self.paused))
+        self._line = line
+        self._waiting_line = line.of("waiting", self.paused)
         self._pace = Pace()
         self._measured_from = (0.0, 0)  # time, processed
         self._told_at = 0.0  # when Redis last learned what is finished
@@ -80,7 +68,7 @@ class Supply:
         finally:
             self.waiting = False
         if hand is not self.hand:
-            self._recover(hand.member.task_id)  # what came now came too late for whoever took this task for dead
+            self._recovery.look_after(hand.member.task_id)  # for what came now came too late for the reaper
         if not hand.ready:
             self._pace.idle()
         if self.hand.ready or self.hand.owes:
@@ -115,18 +103,14 @@ class Supply:
         with self._turn:
             self._with_hand(lambda hand: hand.leave(self._line))
 
-    def resume(self) -> None:
-        """Messages are taken (again)."""
-        self.paused.clear()
-
     def pause(self, deadline: float = inf) -> None:
         """No more are taken. Ends a wait that goes on; returns when it has ended, or at the `deadline` on the clock."""
         self.paused.set()
         # The command that waits may not have reached Redis yet, so one call may come too early.
         while self.waiting and self.paused.is_set():
             with suppress(Trouble):
-                self._store.unblock()
-            gevent.sleep(UNBLOCK_AGAIN)
+                self._line.store.unblock()
+            gevent.sleep(0.02)
             if self._clock() >= deadline:
                 break
 
@@ -159,14 +143,13 @@ class Supply:
 
     # -- the membership
 
-    def renew(self, member: Member) -> None:
-        """The task has a new id, if this is one."""
-        old = self.hand
-        if old.member is not member:
-            old_id = old.member.task_id
-            self.hand = old.under(member)
+    def renew(self) -> None:
+        """The task has a new id: the hand is one of the present membership."""
+        old, old_id = self.hand, self.hand.member.task_id
+        if old.member is not self._membership.member:
+            self.hand = old.under(self._membership.member)
             if self.hand is not old and old_id:
-                self._recover(old_id)
+                self._recovery.look_after(old_id)
 
     def _with_hand(self, do: Callable[[Hand], Any]) -> None:
         """Does it, and again as a new member where Redis does not know the old one; not where the end has come."""
@@ -179,8 +162,8 @@ class Supply:
                     return
                 except NotMember:
                     to_store = not hand.kept_in_redis and bool(hand.ready or hand.owes)
-                join = partial(self._membership.join, instead_of=member, to_store=to_store)
-                self.renew(self._insist(join))
+                self._line.insist(partial(self._membership.join, instead_of=member, to_store=to_store))
+                self.renew()
 
     def _take(self, want: int) -> None:
         self._with_hand(lambda hand: hand.take(want, self._line))

@@ -30,7 +30,6 @@ from gtask.membership import Membership
 from gtask.places import place_in
 from gtask.protocol import SAME_WISH
 from gtask.store import Store
-from gtask.supply import Supply
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,6 @@ class StandIn:
         membership: Membership,
         election: Election,
         handler: Handler,
-        supply: Supply,
         *,
         heartbeat: float,
         grace: float,
@@ -65,7 +63,6 @@ class StandIn:
         self._membership = membership
         self._election = election
         self._handler = handler
-        self._supply = supply
         self._heartbeat = heartbeat
         self._grace = grace
         self._beaten = monotonic()
@@ -82,7 +79,7 @@ class StandIn:
     @property
     def urgent(self) -> bool:
         """Whether messages would have to wait for a loop that is held."""
-        return self._supply.has_unstarted
+        return self._handler.supply.has_unstarted
 
     def abandon(self) -> None:
         """Closes the thread's sockets in a forked child, which has copies of them but not the thread."""
@@ -139,7 +136,7 @@ class StandIn:
             return
         self._try(lambda: self._beat(store, held, holder, ending))
         if held:
-            self._try(lambda: self._supply.give_back_from_outside(store))
+            self._try(lambda: self._handler.supply.give_back_from_outside(store))
 
     def _try(self, what: Callable[[], None]) -> None:
         """Does it once. The greenlets deal with what goes wrong here, as soon as they run again."""

@@ -4,14 +4,30 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gtask.calls import Line
+from gevent.event import Event
+
 from gtask.delivery import Hand
 from gtask.exceptions import NotMember, Trouble
 from gtask.membership import Membership
+from gtask.outage import Line, Outage
 from gtask.outcome import DONE, failed
 from gtask.recovery import recover
 from gtask.store import Member, Store
 from tests.servers import Server
+
+
+class Again(Outage):
+    """Asks so many times."""
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__("", lambda failures: 0)
+        self._attempts = attempts
+
+    def insist(self, who: str, attempt: Callable[[], Any], give_up: Event) -> Any:
+        for _ in range(self._attempts - 1):
+            with suppress(Trouble):
+                return attempt()
+        return attempt()
 
 
 class Hands:
@@ -24,8 +40,7 @@ class Hands:
         self.membership.first_join()
         self.hand = kind(self.membership.member)
         self.started: list[str] = []
-        self.line = Line(self.store, self._insist)
-        self._attempts = attempts
+        self.line = Line(self.store, Again(attempts))
         self.membership.on_join.append(self._renew)
 
     @property
@@ -67,12 +82,6 @@ class Hands:
         except NotMember:
             self.membership.join(instead_of=member)
             call(self.hand)
-
-    def _insist(self, attempt: Callable[[], Any]) -> Any:
-        for _ in range(self._attempts - 1):
-            with suppress(Trouble):
-                return attempt()
-        return attempt()
 
     def _start(self) -> list[str]:
         got = list(self.hand.ready)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gtask.calls import Line
 from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.exceptions import Trouble, WrongType
+from gtask.outage import Line
 from gtask.recovery import recover
 from gtask.store import Store
 from tests.hands import Hands

@@ -6,11 +6,10 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from gevent.event import Event
 
 from gtask.election import Term
 from gtask.generator import End, Generator
-from gtask.outage import Outage
+from gtask.outage import Line
 from gtask.report import Totals
 from gtask.store import Member, Store
 
@@ -20,9 +19,8 @@ LOST = "the flag was lost before the first message was pushed"
 def end_of_a_term_that_is_refused(beats_since: float) -> End:
     generator = Generator(
         lambda last: ["never"], "jobs:generate", Term(Member(1, "{}"), number=1),
-        store=cast(Store, SimpleNamespace(push=lambda *_, **__: None)), totals=Totals(),
-        outage=Outage("here", lambda failures: 0.0),
-        interval=0.0, max_backlog=0, patience=1.0, beats_since=lambda: beats_since, grace=1.0, expired=Event(),
+        line=Line(cast(Store, SimpleNamespace(push=lambda *_, **__: None))), totals=Totals(),
+        interval=0.0, max_backlog=0, patience=1.0, beats_since=lambda: beats_since, grace=1.0,
     )  # fmt: skip
     return generator.run()
 

@@ -1,0 +1,90 @@
+"""The heartbeat of a task: says in time that it lives, and tells the task's loop what Redis answers."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import gevent
+from gevent.event import Event
+
+from gtask import signals
+from gtask.distance import Distance
+from gtask.election import Election, Term
+from gtask.exceptions import Forbidden, Trouble
+from gtask.log import keep_speaking
+from gtask.membership import Membership
+from gtask.outage import Line
+
+log = logging.getLogger(__name__)
+
+RELISTEN = 1.0  # seconds until notices are listened for again
+REASK = 60.0  # the same after this was refused
+
+
+@dataclass(frozen=True)
+class Beaten:
+    """A beat was answered: this task is the generator, in this term, or a handler (None); these tasks look dead."""
+
+    term: Term | None
+    dead: Sequence[int] = ()
+
+
+Post = Callable[[Beaten], object]
+
+
+class Heartbeat:
+    """Joins, and beats until it is told to stop."""
+
+    def __init__(self, line: Line, membership: Membership, election: Election, heartbeat: float, post: Post) -> None:
+        """`heartbeat`: T in seconds. `post`: where the answers go."""
+        self._line = line
+        self._membership = membership
+        self._election = election
+        self._distance = Distance(heartbeat)
+        self._post = post
+        self._due = Event()  # the next beat is due now
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until `stop`. Raises Trouble when Redis does not answer until the end."""
+        self.join()
+        while not self._stopping:
+            pause = self.step()
+            self._due.wait(pause)
+            self._due.clear()
+
+    def join(self) -> None:
+        """Takes this process's first id."""
+        self._line.insist(self._membership.first_join)
+
+    def step(self) -> float:
+        """One beat, and what goes with it. Returns the seconds until the next one."""
+        pause = self._line.insist(self._election.step)
+        if advice := self._distance.advice(self._line.store.round_trip):
+            log.warning("%s", advice)
+        keep_speaking()  # what users' code has taken away since the last time
+        signals.keep()
+        self._post(Beaten(self._election.term, self._election.dead))
+        return pause
+
+    def hurry(self) -> None:
+        """The next beat is due now."""
+        self._due.set()
+
+    def stop(self) -> None:
+        """Makes `run` return."""
+        self._stopping = True
+        self._due.set()
+
+    def listen(self) -> None:
+        """An accelerator: after a clean end of the generator the next beat is due at once."""
+        while True:
+            pause = RELISTEN
+            try:
+                for _ in self._line.store.notices():
+                    self.hurry()
+            except Forbidden:
+                pause = REASK  # it works without, but rights can come back
+            except Trouble:
+                pass
+            gevent.sleep(pause)
