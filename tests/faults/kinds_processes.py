@@ -7,6 +7,7 @@ from pathlib import Path
 
 import redis
 
+from gtask.connections import COMMAND_TIMEOUT
 from tests.faults.history import Takeover
 from tests.faults.nemesis import RECOVERY, Fault, Nemesis
 from tests.tasks import TaskProcess, wait_until
@@ -66,12 +67,22 @@ def kill_handler(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -
 
 
 def stop_task(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
+    """For less than the flag lives, or for longer than the membership."""
+    _stop(nemesis, client, chance, chance.uniform(0.3, 6) * nemesis.heartbeat)
+
+
+def stop_for_long(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
+    """For longer than any answer of Redis is waited for."""
+    _stop(nemesis, client, chance, COMMAND_TIMEOUT + chance.uniform(0.2, 2))
+
+
+def _stop(nemesis: Nemesis, client: redis.Redis, chance: random.Random, seconds: float) -> None:
     victim = chance.choice([nemesis.generator(client), nemesis.handler(client, chance)])
     victim.send(signal.SIGSTOP)
     state = Path(f"/proc/{victim.pid}/stat")
     wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "stopped")
-    time.sleep(chance.uniform(0.3, 6) * nemesis.heartbeat)
+    time.sleep(seconds)
     victim.send(signal.SIGCONT)
 
 
-KINDS: dict[str, Fault] = {fault.__name__: fault for fault in (kill_generator, kill_handler, stop_task)}
+KINDS: dict[str, Fault] = {fault.__name__: fault for fault in (kill_generator, kill_handler, stop_task, stop_for_long)}

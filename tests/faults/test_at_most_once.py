@@ -25,7 +25,7 @@ LOSES_NO_ANSWER = ("drop_request", "delay_command", "split_to_bytes")
 COSTS_NOTHING: dict[str, Fault] = {
     name: KINDS[name]
     for name in (
-        "stop_task", "delete_flag", "foreign_flag", "pause_clients", "flush_scripts",
+        "stop_task", "stop_for_long", "delete_flag", "foreign_flag", "pause_clients", "flush_scripts",
         "handle_fails", "handle_blocks", "handle_forks", "handle_leaks_a_timeout", "handle_shouts",
         "generate_fails", "generate_blocks", "generate_forks", "generate_leaks_a_timeout", "generate_shouts",
     )
@@ -62,6 +62,7 @@ def test_at_most_once_what_takes_no_message_away_costs_none(new_server, start, t
             redis.set("generatorIsActive", 1, ex=600)  # of another program: no more messages
             wait_until(lambda: not redis.exists("generatorId"), "the generator to give way")
             for task in nemesis.tasks:
+                assert task.task_id  # one that has just begun would end at once
                 task.send(signal.SIGTERM)
             assert [task.wait() for task in nemesis.tasks] == [0] * len(nemesis.tasks)
             end = _end(tmp_path, redis)
