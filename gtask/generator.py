@@ -361,7 +361,7 @@ class Generator:
         member, term = self._term.member, self._term.number
         push = partial(self._line.store.push, member, term, step, batch, position=position, ended=ended)
         try:
-            length = self._insist(push)
+            length = self._insist(push, pushing=True)
         except Rejected as error:
             raise _Failed(f"{self._name} yielded what Redis does not take: {error}") from error
         if length is None:
@@ -380,7 +380,7 @@ class Generator:
         self._free = inf
         while self._max_backlog < inf:
             if length is None:
-                length = self._insist(self._line.store.backlog)
+                length = self._insist(self._line.store.backlog, pushing=True)
             self._free = self._max_backlog - length
             if self._free > len(self._drawn) or self._drawn or self._halt.wait(wait):
                 break
@@ -392,10 +392,11 @@ class Generator:
         self._most = 0 if self._over else min(BATCH, free)
         self._room.set()
 
-    def _insist(self, call: Callable[[], T]) -> T:
-        """The call's result, as soon as Redis answers. Nothing is drawn while pushes fail.
+    def _insist(self, call: Callable[[], T], *, pushing: bool = False) -> T:
+        """The call's result, as soon as Redis answers. While one of the greenlet that pushes fails nothing is drawn; it
+        lets drawing go on when it has succeeded (`_let_draw`).
 
-        When they fail for long although the heartbeats of this task succeed, the term has failed: another task may be
+        When calls fail for long although the heartbeats of this task succeed, the term has failed: another task may be
         able to push.
         """
 
@@ -403,7 +404,8 @@ class Generator:
             try:
                 result = call()
             except Trouble as trouble:
-                self._most = 0
+                if pushing:
+                    self._most = 0
                 now = monotonic()
                 self._failing_since = min(self._failing_since, now)
                 if now - max(self._failing_since, self._beats_since()) >= self._patience:
