@@ -49,15 +49,16 @@ class Nemesis:
             fault(self, client, chance)
         self.fired[kind] += 1
         if chance.random() < 0.5:
-            self.let_work(kind, chance.randrange(1, MOST))
+            self.recoveries.append((self.let_work(kind, chance.randrange(1, MOST)), kind))
 
     def summary(self, seed: int) -> str:
         """How many of each kind have fired, and what repeats them."""
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.fired.items()))
         return f"GTASK_FAULTS_SEED={seed}: {self.fired.total()} faults of {len(self.fired)} kinds: {kinds}"
 
-    def let_work(self, after: str, messages: int) -> None:
-        """Waits until the fleet has generated so many more messages; the first of them must come within RECOVERY."""
+    def let_work(self, after: str, messages: int) -> float:
+        """Waits until the fleet has generated so many more messages; the first of them must come within RECOVERY.
+        Returns the seconds until that one."""
         with self.server.client() as client:
 
             def generated() -> int:
@@ -65,10 +66,10 @@ class Nemesis:
                 return int(client.hget("generator", "generated") or 0)
 
             before, began = generated(), time.monotonic()
-            what = f"a message after {after} and {sum(self.fired.values()) - 1} faults before it"
-            wait_until(lambda: generated() != before, what, timeout=RECOVERY)
-            self.recoveries.append((time.monotonic() - began, after))
+            wait_until(lambda: generated() != before, f"a message after {after}", timeout=RECOVERY)
+            recovery = time.monotonic() - began
             wait_until(lambda: generated() >= before + messages, f"{messages} messages after {after}", timeout=RECOVERY)
+            return recovery
 
     def supervise(self) -> None:
         """Starts a task again that found no server at its start (69); none ends by itself for any other reason."""

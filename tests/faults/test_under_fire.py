@@ -65,6 +65,7 @@ def under_fire(new_server, start, folder: Path, kinds: list[str], seed: int) -> 
         order = kinds[:]
         chance.shuffle(order)
         try:
+            nemesis.let_work("the start", 1)
             for kind in order:
                 nemesis.inject(kind, KINDS[kind], chance)
             end = quiet(server, folder)

@@ -22,8 +22,8 @@ LOST = "the flag was lost before the first message was pushed"
 def generator(store: SimpleNamespace, *, large: bool = False, beats_since: float = 0.0) -> Generator:
     return Generator(
         lambda last: ["message"], "jobs:generate", Term(Member(1, "{}"), number=1, large=large),
-        line=Line(cast(Store, store), Outage("here", lambda failures: 0.0)), totals=Totals(), interval=0.0, max_backlog=0, patience=1.0,
-        beats_since=lambda: beats_since, grace=1.0,
+        line=Line(cast(Store, store), Outage("here", lambda failures: 0.0)), totals=Totals(), interval=0.0,
+        max_backlog=0, patience=1.0, beats_since=lambda: beats_since, grace=1.0,
     )  # fmt: skip
 
 
