@@ -257,7 +257,6 @@ def test_killed_at_any_point_every_failure_was_printed_or_is_still_there(redis, 
     assert len(seen) - len(messages) <= 6 * BATCH
 
 
-@pytest.mark.serial
 @ONE_SERVER
 def test_the_right_of_a_killed_reader_passes_to_the_next_one(redis, read) -> None:
     fill(redis, 20_000)

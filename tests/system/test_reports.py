@@ -185,7 +185,7 @@ def test_on_a_terminal_totals_are_logged_each_10_s(server, redis, start) -> None
 
 @pytest.mark.serial
 @ONE_SERVER
-def test_a_pipe_that_is_full_for_10_s_holds_up_neither_heartbeat_nor_generation(server, redis, start) -> None:
+def test_a_pipe_that_is_full_for_long_holds_up_neither_heartbeat_nor_generation(server, redis, start) -> None:
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     os.write(writing, b"x" * 4096)
@@ -193,10 +193,10 @@ def test_a_pipe_that_is_full_for_10_s_holds_up_neither_heartbeat_nor_generation(
         task = start("--redis", server.url, "--interval", "20", stdout=writing)
         os.close(writing)
         wait_until(lambda: monitor.of("RPUSH", "messages"), "it generates")
-        time.sleep(10)
+        time.sleep(6)
         renewals = [e.at for e in monitor.of("SET", "generatorIsActive")]
         pushes = [e.at for e in monitor.of("RPUSH", "messages")]
-    assert len(renewals) >= 8
+    assert len(renewals) >= 5
     assert max(b - a for a, b in pairwise(renewals)) < 1.7, "the flag lives 2 s"
     assert max(b - a for a, b in pairwise(pushes)) < 1
     with open(reading, "rb") as reader:

@@ -56,8 +56,7 @@ def handle(message):
 noted = os.open("noted", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 """
 
-# One that computes takes a whole processor, so it runs when no other test does.
-HOLDERS = pytest.mark.parametrize("holder", ["wait", pytest.param("compute", marks=pytest.mark.serial)])
+HOLDERS = pytest.mark.parametrize("holder", ["wait", "compute"])
 DELIVERIES = pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
 
 
@@ -221,12 +220,14 @@ def test_a_generate_that_waits_in_c_for_longer_than_the_flag_lives_keeps_it(serv
 
 FOREVER = """
 import pathlib
+from jobs import wait
+
 def generate(last):
     try:
-        pathlib.Path("first").touch(exist_ok=False)
+        pathlib.Path("first " + __name__).touch(exist_ok=False)
     except FileExistsError:
         yield "from the next"
-        time.sleep(60)
+        wait(60)
     while True:
         {pause}
     yield
@@ -234,16 +235,23 @@ def generate(last):
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("pause", ["wait(60)", "pass"])
 def test_a_generate_that_holds_the_loop_for_ever_loses_its_term_and_term_ends_its_task(
-    server, redis, start, tmp_path, pause
+    server, redis, start, tmp_path
 ) -> None:
-    (tmp_path / "jobs.py").write_text(JOBS + FOREVER.format(pause=pause))
-    more = ["--generate", "jobs:generate", "--interval", "0", "--grace", "0.5"]
-    first = start(*options(server, *more))
-    wait_until((tmp_path / "first").exists)
-    start(*options(server, *more))
-    wait_until(lambda: redis.hget("generator", "last") == b"from the next", "another one generates")
-    assert re.search(r"term 1 lost: generate held the event loop for 5\.\d s at jobs\.py:\d+ \w+", first.stderr)
-    first.send(signal.SIGTERM)
-    assert first.wait() == 75
+    """One that waits in C and one that computes, each in a fleet of its own, at the same time."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    fleets = {}
+    for name, pause in (("waits", "wait(60)"), ("computes", "pass")):
+        (tmp_path / f"{name}.py").write_text(FOREVER.format(pause=pause))
+        fleets[name] = options(server, "--generate", f"{name}:generate", "--interval", "0", "--grace", "0.5",
+                               "--namespace", name)  # fmt: skip
+    firsts = {name: start(*fleet) for name, fleet in fleets.items()}
+    for name, fleet in fleets.items():
+        wait_until((tmp_path / f"first {name}").exists)
+        start(*fleet)
+    for name, first in firsts.items():
+        wait_until(lambda n=name: redis.hget(f"{n}:generator", "last") == b"from the next", "another one generates")
+        lost = r"term 1 lost: generate held the event loop for 5\.\d s at (jobs|computes)\.py:\d+ \w+"
+        assert re.search(lost, first.stderr)
+        first.send(signal.SIGTERM)
+        assert first.wait() == 75
