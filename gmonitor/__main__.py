@@ -5,22 +5,14 @@ import signal
 import sys
 
 from gtask.exceptions import EXIT_READER_GONE
-from gtask.patch import end_at_interrupt, patch
+from gtask.patch import end_at_interrupt, ensure_standard_files, patch
 
 
 def main() -> None:
     """Runs gmonitor and exits."""
     end_at_interrupt()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a TERM that our starter has blocked would be so for the tasks too
-    for fd in (0, 1, 2):  # the event loop aborts on a closed one, and the next open would get its number
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    if sys.stdin is None or sys.stdout is None or sys.stderr is None:
-        null = open(os.devnull, "r+")  # noqa: SIM115  # for the rest of our life
-        sys.stdin, sys.stdout, sys.stderr = sys.stdin or null, sys.stdout or null, sys.stderr or null
-
+    ensure_standard_files()
     from gmonitor.guard import Guard  # noqa: PLC0415
 
     guard = Guard.fork()  # before there is an event loop that it would share

@@ -7,7 +7,7 @@ from typing import Literal
 
 from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Said, Started, Tick
 from gmonitor.lines import readable
-from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator
+from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, Totals
 from gtask.text import printable
 
 MOST = 10**15  # no count gets there; a broken task must not break the sums
@@ -55,15 +55,12 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """Sums over all tasks, the dead ones included."""
+class Rates:
+    """What grows by how much in a second."""
 
-    generated: float = 0
-    processed: float = 0
-    errors: float = 0
-
-    def __str__(self) -> str:
-        return f"generated {self.generated}, processed {self.processed}, errors {self.errors}"
+    generated: float = 0.0
+    processed: float = 0.0
+    errors: float = 0.0
 
 
 @dataclass(frozen=True, order=True)
@@ -136,17 +133,14 @@ class Fleet:
         )
 
     @property
-    def rates(self) -> Totals:
-        """Per second, over the last few seconds."""
+    def rates(self) -> Rates:
+        """Over the last few seconds."""
         if len(self._samples) < 2:
-            return Totals(0.0, 0.0, 0.0)
+            return Rates()
         (start, old), (end, new) = self._samples[0], self._samples[-1]
         span = max(end - start, 0.001)
-        return Totals(
-            (new.generated - old.generated) / span,
-            (new.processed - old.processed) / span,
-            (new.errors - old.errors) / span,
-        )
+        growth = (new.generated - old.generated, new.processed - old.processed, new.errors - old.errors)
+        return Rates(*(number / span for number in growth))
 
     def apply(self, event: Event, at: float, stamp: str = "") -> list[Entry]:
         """Changes the state; gives the new log lines. `at` is monotonic, `stamp` what the log shows."""

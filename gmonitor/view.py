@@ -6,7 +6,8 @@ from typing import Literal
 
 import wcwidth
 
-from gmonitor.fleet import Fleet, Task, Totals
+from gmonitor.fleet import Fleet, Rates, Task
+from gtask.protocol import Totals
 
 SMALLEST = (40, 8)
 ROOMY = 14  # rows from which on the picture has a title and empty lines
@@ -32,7 +33,7 @@ class Column:
     heading: str
     priority: int
     cell: Callable[[Task], str]
-    sum: Callable[[Totals], float] | None = None
+    sum: Callable[[Totals | Rates], float] | None = None
     least: int = 0  # cells, so that the table does not jump when the first text comes
 
 

@@ -25,9 +25,10 @@ from gtask.exceptions import (
     Trouble,
 )
 from gtask.functions import load_generate, load_handle
+from gtask.patch import ensure_standard_files
 from gtask.places import place_of
 from gtask.program import one_line_for_errors, run_task
-from gtask.stdio import ensure_standard_files, write_all
+from gtask.stdio import write_all
 from gtask.store import Store
 from gtask.text import one_line, printable, to_bytes
 

@@ -19,7 +19,7 @@ from gtask.exceptions import UsageError
 
 LARGEST = 1_000_000_000  # seconds, or milliseconds: what clocks, sockets and Redis can still count
 COUNTABLE = 10**18  # Redis counts in 64 bits
-DELIVERIES = ("at-most-once", "at-least-once")
+AT_MOST_ONCE, AT_LEAST_ONCE = "at-most-once", "at-least-once"
 WIDTH = 104  # columns of the help text
 GUTTER = 23  # columns before the descriptions of options
 
@@ -197,8 +197,8 @@ class Config(Settings):
     wait: float = option(5, positive, "SECONDS", "how long one BLPOP or BLMOVE waits for a message")
     concurrency: int = option(10, whole(1), "N", "how many messages this process handles at once")
     delivery: str = option(
-        "at-most-once",
-        _one_of(*DELIVERIES),
+        AT_MOST_ONCE,
+        _one_of(AT_MOST_ONCE, AT_LEAST_ONCE),
         "MODE",
         "at-most-once (BLPOP): a crash loses what is in hand; at-least-once (BLMOVE): it is handled again by another "
         "task",

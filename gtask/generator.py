@@ -27,7 +27,7 @@ from gtask.exceptions import Rejected, Trouble
 from gtask.items import Generate, Item, NoMessage, encoded, is_no_stream
 from gtask.outage import Line
 from gtask.places import place_in, place_of, place_of_suspended
-from gtask.report import Totals
+from gtask.protocol import Totals
 from gtask.store import ALWAYS_ACCEPTED
 from gtask.text import one_line, printable, to_bytes
 

@@ -20,7 +20,7 @@ from gtask.functions import Handle
 from gtask.items import check_result
 from gtask.outcome import DONE, Outcome, decide, failed
 from gtask.pace import HORIZON
-from gtask.report import Totals
+from gtask.protocol import Totals
 from gtask.store import Store
 from gtask.supply import Supply
 from gtask.text import printable

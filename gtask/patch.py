@@ -4,6 +4,7 @@
 
 import os
 import signal
+import sys
 
 from gtask.exceptions import EXIT_SIGNAL_BASE
 
@@ -16,6 +17,25 @@ def end_at_interrupt() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda number, frame: os._exit(EXIT_SIGNAL_BASE + number))
+
+
+def ensure_standard_files() -> list[int]:
+    """Opens /dev/null for each of 0, 1 and 2 that is closed, and returns which were.
+
+    Otherwise the next file to be opened would get that number; and libev aborts the process when it is told to watch a
+    closed descriptor.
+    """
+    closed = []
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            closed.append(fd)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - lives as long as the process
+    return closed
 
 
 def patch() -> None:

@@ -17,7 +17,8 @@ from gtask.exceptions import EXIT_SIGNAL_BASE, GtaskError, Trouble, UsageError
 from gtask.functions import Handle, accept_generate, accept_handle
 from gtask.items import Generate
 from gtask.leaving import leave
-from gtask.stdio import ensure_standard_files, keep_stdout_apart, watch_end_of_stdin
+from gtask.patch import ensure_standard_files
+from gtask.stdio import keep_stdout_apart, watch_end_of_stdin
 from gtask.store import Store
 from gtask.task import Task
 from gtask.watch import LoopWatch

@@ -49,6 +49,18 @@ class Output:
     text: str
 
 
+@dataclass
+class Totals:
+    """What a task has done since its start, or all tasks of a fleet. Each number only grows."""
+
+    generated: int = 0
+    processed: int = 0  # failures included
+    errors: int = 0
+
+    def __str__(self) -> str:
+        return f"generated {self.generated}, processed {self.processed}, errors {self.errors}"
+
+
 def encode(report: Report) -> bytes:
     """The report as one line, CRLF included."""
     match report:

@@ -7,28 +7,15 @@ the heartbeat nor the handlers. The totals grow meanwhile, and are sent when it 
 import select
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 
 from gevent.event import Event
 from gevent.monkey import get_original
 
-from gtask.protocol import CreatedTaskId, Generated, Processed, Report, SwitchedToGenerator, encode
+from gtask.protocol import CreatedTaskId, Generated, Processed, Report, SwitchedToGenerator, Totals, encode
 from gtask.stdio import write_all
 
 INTERVAL = 0.5  # seconds between two reports of totals
-
-
-@dataclass
-class Totals:
-    """What this process has done since its start. Each field only grows and has one writer."""
-
-    generated: int = 0
-    processed: int = 0  # failures included
-    errors: int = 0
-
-    def __str__(self) -> str:
-        return f"generated {self.generated}, processed {self.processed}, errors {self.errors}"
 
 
 class Reporter:

@@ -24,25 +24,6 @@ def working_directory() -> Path:
         raise Unavailable("the working directory has been removed; go to one that is there, and start again") from None
 
 
-def ensure_standard_files() -> list[int]:
-    """Opens /dev/null for each of 0, 1 and 2 that is closed, and returns which were.
-
-    Otherwise the next file to be opened would get that number; and libev aborts the process when it is told to watch a
-    closed descriptor.
-    """
-    closed = []
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-            closed.append(fd)
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - lives as long as the process
-    return closed
-
-
 def keep_stdout_apart() -> int:
     """Returns a private descriptor of stdout, for reports, and turns stdout itself into stderr.
 

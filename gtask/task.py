@@ -12,7 +12,7 @@ from gevent.event import Event as Flag
 from gevent.queue import SimpleQueue
 
 from gtask import forks, strays
-from gtask.config import Config
+from gtask.config import AT_LEAST_ONCE, AT_MOST_ONCE, Config
 from gtask.connections import backoff
 from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.election import Election, Term
@@ -33,15 +33,16 @@ from gtask.items import Generate
 from gtask.log import say
 from gtask.membership import Membership
 from gtask.outage import Line, Outage
+from gtask.protocol import Totals
 from gtask.recovery import Recovery
-from gtask.report import Reporter, Totals, Writer
+from gtask.report import Reporter, Writer
 from gtask.store import Member, Store
 from gtask.supply import Supply
 from gtask.watch import LoopWatch, StandIn
 
 log = logging.getLogger(__name__)
 
-DELIVERIES: dict[str, type[Hand]] = {"at-most-once": AtMostOnce, "at-least-once": AtLeastOnce}
+HANDS: dict[str, type[Hand]] = {AT_MOST_ONCE: AtMostOnce, AT_LEAST_ONCE: AtLeastOnce}
 JOIN = 0.2  # seconds for a term to say that its generate has not ended within the grace
 LAST_CALL = 3.0  # seconds for storing what is finished when the event loop is broken
 LAST_REPORT = 1.0  # seconds: for a reader that reads
@@ -120,7 +121,7 @@ class Task:
             line.of("heartbeat"), self._membership, self._election, config.heartbeat, self._events.put
         )
         self._beating: gevent.Greenlet | None = None
-        self._supply = Supply(DELIVERIES[config.delivery], line.of("handler"), self._membership, self._recovery)
+        self._supply = Supply(HANDS[config.delivery], line.of("handler"), self._membership, self._recovery)
         self._handler = Handler(handle, self._supply, self._totals)
         self._stand_in = StandIn(
             make_store, self._membership, self._election, self._handler, heartbeat=config.heartbeat, grace=config.grace

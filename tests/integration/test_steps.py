@@ -17,8 +17,8 @@ from gtask.handler import Handler
 from gtask.heartbeat import Beaten, Heartbeat
 from gtask.membership import Membership
 from gtask.outage import Line
+from gtask.protocol import Totals
 from gtask.recovery import Recovery
-from gtask.report import Totals
 from gtask.store import Store
 from gtask.supply import Supply
 from gtask.task import HANDLER, NO_ROLE, Task

@@ -3,9 +3,9 @@
 import pytest
 
 from gmonitor.events import Ended, Event, GroupAsked, KillAsked, Noted, Reported, Said, Started, Tick
-from gmonitor.fleet import Fleet, Totals
+from gmonitor.fleet import Fleet, Rates
 from gmonitor.lines import OUTPUTS, condense
-from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, encode
+from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, Totals, encode
 
 
 def replay(*events: tuple[float, Event]) -> tuple[Fleet, list[str]]:
@@ -223,12 +223,12 @@ def test_rates_are_taken_over_the_last_seconds() -> None:
         fleet.apply(Reported(4711, (Processed(total, second),)), second)
         fleet.apply(Tick(), second)
         if second == 9:
-            assert fleet.rates == Totals(0.0, 10.0, 1.0)
-    assert fleet.rates == Totals(0.0, 0.0, 1.0)
+            assert fleet.rates == Rates(0.0, 10.0, 1.0)
+    assert fleet.rates == Rates(0.0, 0.0, 1.0)
 
 
 def test_rates_need_two_looks() -> None:
-    assert replay(*PAIR, (1.0, Tick()))[0].rates == Totals(0.0, 0.0, 0.0)
+    assert replay(*PAIR, (1.0, Tick()))[0].rates == Rates(0.0, 0.0, 0.0)
 
 
 def test_an_end_says_why_and_says_it_once() -> None:

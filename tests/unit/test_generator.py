@@ -13,7 +13,7 @@ from gtask.election import Term
 from gtask.exceptions import Trouble
 from gtask.generator import End, Generator
 from gtask.outage import Line, Outage
-from gtask.report import Totals
+from gtask.protocol import Totals
 from gtask.store import Member, Store
 
 LOST = "the flag was lost before the first message was pushed"

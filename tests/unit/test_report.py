@@ -1,7 +1,7 @@
 """What is reported and in which order (when it is sent is a matter of real processes: system/test_reports.py)."""
 
-from gtask.protocol import CreatedTaskId, Generated, Processed, SwitchedToGenerator
-from gtask.report import Reporter, Totals
+from gtask.protocol import CreatedTaskId, Generated, Processed, SwitchedToGenerator, Totals
+from gtask.report import Reporter
 
 
 def test_totals_are_reported_when_they_have_changed_and_when_it_is_time() -> None:
