@@ -223,11 +223,14 @@ class Connections:
             elif _PROTOCOL_ERROR in str(error):
                 raise Rejected(f"Redis: {reason(error)}") from error
             elif not any(word in str(error) for word in _PASSING) and not isinstance(error, _PASSING_CLASSES):
-                hint = "does another program use these keys? see --namespace"
-                raise WrongType(f"Redis: {reason(error)}; {hint}") from error
+                raise self.blame(f"Redis: {reason(error)}") from error
             raise Trouble(reason(error)) from error
         except RedisError as error:
             raise Trouble(reason(error)) from error
+
+    def blame(self, what: str) -> WrongType:
+        """The end of a program that cannot go on with what Redis holds. `what`: how that showed."""
+        return WrongType(f"{what}; does another program use these keys? see --namespace")
 
     def _follow(self, error: MovedError, name: str) -> None:
         self._options |= {"host": error.host, "port": error.port}

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gtask import forms
 from gtask.text import printable
 
 NO_KEY = -2  # instead of a time to live
+LONGEST_PAUSE = 60.0  # seconds; a longer one is none of ours (lua/constants.lua)
 # Totals, and what a person reads behind each of them.
 SHOWN = (
     ("messages", "wait"), ("inflight", "in flight"), ("errors", "in errors (gtask getErrors)"),
@@ -97,8 +99,8 @@ class Status:
             lines.append(f"failed     {times}, {again}: {printable(self.failure.error)}")
         lines += ["", f"{'task':>8}  {'pid':>8}  {'last beat':>9}  {'in flight':>9}  host"]
         lines += [
-            f"{task.task_id:>8}  {task.pid or '':>8}  {task.age:>7.1f} s  {task.inflight:>9}  {task.host or ''}"
-            for task in self.tasks
+            f"{t.task_id:>8}  {t.pid or '':>8}  {t.age:>7.1f} s  {t.inflight:>9}  {printable(t.host or '')}"
+            for t in self.tasks
         ]
         shown = [row for row in SHOWN if row[0] != "purged" or self.purged]
         lines += ["", *(f"{getattr(self, name):>12,}  {what}" for name, what in shown), "", self._about_sum()]
@@ -123,13 +125,13 @@ class Status:
 
 
 def status_of(answer: Sequence[Any]) -> Status:
-    """The answer of status.lua, which describes it."""
+    """The answer of status.lua, which describes it. Raises ValueError for what no gtask has written."""
     ids, seconds, micros, owner, flag_ms, term, beats, members, totals, messages, errors, held = answer
     now = int(seconds) + int(micros) / 1e6
     kept, counts = _paired(term), _paired(totals)
     inflight = dict(zip(ids, held, strict=True))
-    records = {task_id: json.loads(record) for task_id, record in _paired(members).items()}
-    holder = Generator(None if owner is None else int(owner), None if flag_ms < 0 else flag_ms / 1000)
+    records = {task_id: forms.member(record) for task_id, record in _paired(members).items()}
+    holder = Generator(None if owner is None else forms.task_id(owner), None if flag_ms < 0 else flag_ms / 1000)
     return Status(
         generator=None if flag_ms == NO_KEY else holder,
         last=kept.get("last"),
@@ -137,10 +139,10 @@ def status_of(answer: Sequence[Any]) -> Status:
         failure=_failure(kept, now),
         tasks=[
             Member(
-                int(task_id),
+                forms.task_id(task_id),
                 records[task_id].get("host"),
                 records[task_id].get("pid"),
-                round(max(0.0, now - float(beat)), 3),
+                round(max(0.0, now - max(0.0, float(beat))), 3),
                 inflight[task_id],
             )
             for task_id, beat in _paired(beats).items()
@@ -149,20 +151,26 @@ def status_of(answer: Sequence[Any]) -> Status:
         messages=messages,
         inflight=sum(held),
         errors=errors,
-        generated=int(kept.get("generated", 0)),
-        processed=int(counts.get("processed", 0)),
-        failed=int(counts.get("errors", 0)),
-        redelivered=int(counts.get("redelivered", 0)),
-        retried=int(counts.get("retried", 0)),
-        purged=int(counts.get("purged", 0)),
+        generated=_total(kept, "generated"),
+        processed=_total(counts, "processed"),
+        failed=_total(counts, "errors"),
+        redelivered=_total(counts, "redelivered"),
+        retried=_total(counts, "retried"),
+        purged=_total(counts, "purged"),
     )
 
 
 def _failure(kept: dict[str, str], now: float) -> Failure | None:
     if "error" not in kept:
         return None
-    retry_in = float(kept.get("retry_at", 0)) / 1000 - now
-    return Failure(kept["error"], int(kept.get("failures", 1)), round(max(0.0, retry_in), 3))
+    retry_in = _total(kept, "retry_at") / 1000 - now
+    if not 0 < retry_in <= LONGEST_PAUSE:
+        retry_in = 0.0
+    return Failure(kept["error"], _total(kept, "failures"), round(retry_in, 3))
+
+
+def _total(fields: dict[str, str], name: str) -> int:
+    return forms.whole(fields.get(name, "0"))
 
 
 def _paired(flat: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ Which calls may be repeated after a lost reply is said in the first comment of t
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import resources
@@ -17,11 +17,12 @@ from typing import Any
 
 from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError
 
+from gtask import forms
 from gtask.causes import explained
 from gtask.connections import Connections, Script
-from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Rejected, Trouble, Unreachable
+from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Rejected, Trouble, Unreachable, WrongType
 from gtask.status import Status, status_of
-from gtask.text import to_bytes
+from gtask.text import printable, to_bytes
 
 OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
 REPLY_BYTES = 1 << 20  # a batch ends after about this much
@@ -181,7 +182,7 @@ class Store(Connections):
             if missing := self._missing_commands():
                 raise Refused(f"Redis at {self.address} lacks {', '.join(missing)} (renamed or disabled); {what}")
             with self._asking("_commands") as commands:  # not by its digest: Redis may forget it at any time
-                commands.eval(_POP.text, 1, self.keys.messages, 0, REPLY_BYTES)
+                commands.eval(_POP.text, 2, self.keys.messages, self.keys.apart, 0, REPLY_BYTES)
         except Forbidden as error:
             raise Refused(f"Redis at {self.address} refuses: {error}; {what}") from None
         except Trouble:
@@ -201,12 +202,34 @@ class Store(Connections):
         except Forbidden:
             return ""
 
+    # -- what no gtask has written
+
+    def blame(self, what: str) -> WrongType:
+        """The same, and it names the key."""
+        with suppress(RedisError, OSError):
+            if culprit := forms.misfit(self._commands, self.keys):
+                return WrongType(
+                    f"{culprit}. Does another program use this key? Then choose others with --namespace NAME; if none "
+                    "does, set it right or delete it"
+                )
+        return super().blame(what)
+
+    @contextmanager
+    def understanding(self) -> Iterator[None]:
+        """Around what takes an answer apart. Raises WrongType where something has not the form that gtask gives it."""
+        try:
+            yield
+        except ValueError as error:
+            raise self.blame(f"Redis holds what no gtask has written: {printable(str(error)[:60])!r}") from error
+
     # -- membership and election
 
     def next_id(self) -> int:
         """INCR taskId. A lost reply costs a number, nothing else."""
         with self._asking("_commands") as commands:  # .incr() would send INCRBY; the source's command is INCR
-            return int(commands.execute_command("INCR", self.keys.task_id))
+            answer = commands.execute_command("INCR", self.keys.task_id)
+        with self.understanding():
+            return forms.task_id(str(answer))
 
     def beat(self, member: Member, *, term: int = 0, want: bool = False, join: bool = False) -> Beat:
         """One heartbeat (beat.lua). `term` is 0 for a handler; `want`: take the flag when it is free. Raises
@@ -218,15 +241,17 @@ class Store(Connections):
         )  # fmt: skip
         if answer[0] == -2:
             raise OthersKeys(
-                f"these keys in Redis at {self.address} belong to {answer[1]}; the demo and one's own functions do not "
-                "share messages: choose other keys with --namespace NAME"
+                f"these keys in Redis at {self.address} belong to {printable(answer[1])}; the demo and one's own "
+                "functions do not share messages: choose other keys with --namespace NAME"
             )
         if answer[0] < 0:
             raise NotMember
         role, term, remaining, dead, *rest = answer
         before, since, last = rest if role == 2 else (None, None, [None])
         since = None if since is None else since / 1000
-        dead = [int(i) for i in dead]
+        with self.understanding():
+            term = forms.whole(str(term))
+            dead = [forms.task_id(i) for i in dead]
         endless = remaining == -1  # PTTL's answer for a key that never expires
         large = last == 0
         return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, before, since,
@@ -419,7 +444,10 @@ class Store(Connections):
 
     def lock_errors(self, token: str, seconds: int) -> bool:
         """Takes or renews the right to take entries out of `errors` (lock.lua)."""
-        return bool(self._run(_LOCK, (self.keys.reader,), token, seconds))
+        answer = self._run(_LOCK, (self.keys.reader,), token, seconds)
+        if answer < 0:
+            raise WrongType(f"{self.keys.reader} holds what never expires, and no gtask has set; delete it")
+        return bool(answer)
 
     def unlock_errors(self, token: str) -> None:
         """Gives that right up."""
@@ -465,8 +493,13 @@ class Store(Connections):
         while True:
             answer = self._run(_STATUS, (*keys, *map(k.inflight, ids), *map(k.long, ids)), *ids)
             if len(answer) > 1:
-                return status_of(answer)
+                break
             [ids] = answer
+            with self.understanding():
+                for task_id in ids:
+                    forms.task_id(task_id)
+        with self.understanding():
+            return status_of(answer)
 
 
 def _script(name: str) -> Script:

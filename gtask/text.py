@@ -10,7 +10,7 @@ from traceback import format_exception_only
 
 NO_UTF8 = "surrogateescape"  # what Python calls this way of keeping such bytes in a str
 
-_FIELDS = {"message", "error", "taskId", "at"}
+_FIELDS = {"message": str, "error": str, "taskId": int, "at": str | int | None}
 
 
 def to_bytes(text: str) -> bytes:
@@ -41,11 +41,12 @@ def failure_record(message: str, error: str, task_id: int) -> str:
 
 
 def read_record(entry: str) -> dict[str, object]:
-    """What an entry of `errors` says. It is a record of ours when it has exactly our fields; everything else is another
-    program's message, which may well be JSON with a field "message"."""
+    """What an entry of `errors` says. It is a record of ours when it has exactly our fields, of our types; everything
+    else is another program's message, which may well be JSON with a field "message"."""
     try:
         record = json.loads(entry)
     except (ValueError, RecursionError):
         record = None
-    ours = isinstance(record, dict) and record.keys() == _FIELDS and isinstance(record["message"], str)
+    ours = isinstance(record, dict) and record.keys() == _FIELDS.keys()
+    ours = ours and all(isinstance(record[name], type_) for name, type_ in _FIELDS.items())
     return record if ours else {"message": entry}

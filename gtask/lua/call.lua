@@ -42,9 +42,10 @@ end
 -- order. Equal messages share one entry with several places ("17 23").
 local function put_away(inflight, long, count, seq)
   for i = 1, count do
-    local message = redis.call('LPOP', inflight)
-    local places = redis.call('HGET', long, message)
+    local message = redis.call('LINDEX', inflight, 0)
+    local places = redis.call('HGET', long, message) -- ends here where another program keeps something else in it
     redis.call('HSET', long, message, (places and places .. ' ' or '') .. string.format('%.0f', seq * 1000000 + i))
+    redis.call('LPOP', inflight)
   end
 end
 local function take_out(long, message)

@@ -5,6 +5,8 @@
 -- call takes others. Its caller does call again, as a new request and for less: perhaps the reply was too large.
 -- KEYS messages apart ; ARGV want bytes -> {message...}
 local want, bytes, got, n = tonumber(ARGV[1]), tonumber(ARGV[2]), {}, 0 -- n is #got, for which Lua would have to search
+-- When another program keeps something else in the second list, the script ends here, before anything is taken.
+redis.call('LLEN', KEYS[2])
 for _, list in ipairs(KEYS) do
   local step = 1
   while want > 0 and bytes > 0 do

@@ -23,6 +23,7 @@ local done, generated = unpack(redis.call('HMGET', generator, 'step', 'generated
 done = tonumber(done or 0)
 if done == step then return redis.call('LLEN', messages) end
 if done ~= step - 1 then return -1 end
+generated = (generated or 0) + count -- fails here, before anything is pushed, when another program's text stands there
 local length
 for i = first, #ARGV, 1000 do
   length = redis.call('RPUSH', messages, unpack(ARGV, i, math.min(i + 999, #ARGV)))
@@ -35,7 +36,7 @@ else
   local time = redis.call('TIME')
   local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
   local last = what == 'position' and ARGV[6] or ARGV[#ARGV]
-  redis.call('HSET', generator, 'step', step, 'generated', tonumber(generated or 0) + count, 'last', last,
+  redis.call('HSET', generator, 'step', step, 'generated', generated, 'last', last,
              'pushed_at', now)
 end
 if step == 1 then redis.call('HDEL', generator, 'failures', 'failed', 'retry_at', 'error') end

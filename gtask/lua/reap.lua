@@ -28,6 +28,7 @@ local beat = redis.call('ZSCORE', tasks, id)
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 if member and (not beat or now - beat < DEAD_AFTER * settings.heartbeat) then return {-1, 0} end
+local look_at = member and now + settings.wait -- here, where nothing is changed yet: another program's record may lack it
 
 local last = last_call(claims, id)
 if last.long > 0 then
@@ -76,7 +77,7 @@ if redis.call('EXISTS', suspects) == 1 then redis.call('EXPIRE', suspects, 86400
 redis.call('ZREM', tasks, id)
 if member then
   store_death(claims, id, now)
-  redis.call('ZADD', reaped, now + settings.wait, id)
+  redis.call('ZADD', reaped, look_at, id)
 elseif last.died and now - last.died < LATEST_BLMOVE then
   local look = redis.call('ZSCORE', reaped, id)
   if not look or tonumber(look) <= now then redis.call('ZADD', reaped, now + (now - last.died), id) end

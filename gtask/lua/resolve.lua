@@ -11,6 +11,8 @@
 local errors, reader, messages, totals = unpack(KEYS)
 local owner = redis.call('GET', reader)
 if owner and owner ~= ARGV[1] then return false end
+-- When another program keeps something else in `messages`, the script ends here, before anything is taken.
+redis.call('LLEN', messages)
 -- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
 redis.call('DEL', reader)
 redis.call('SET', reader, ARGV[1], 'EX', ARGV[2])

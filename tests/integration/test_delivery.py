@@ -223,7 +223,7 @@ def test_a_failure_that_cannot_be_stored_is_not_acknowledged(redis, hands) -> No
     task = hands(AtLeastOnce)
     task.take(2)
     task.finish("a", "b", fail=True)
-    with pytest.raises(WrongType, match="wrong kind"):
+    with pytest.raises(WrongType, match="errors holds a string"):
         task.take(1)
     assert texts(redis, f"inflight:{task.id}") == ["a", "b"]
 

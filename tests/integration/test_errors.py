@@ -143,7 +143,7 @@ def test_any_bytes_inside_our_records_come_out_unharmed(redis, read) -> None:
 def test_keep_only_looks(redis, read) -> None:
     messages = fill(redis, 3 * BATCH + 7)
     before = redis.lrange("errors", 0, -1)
-    redis.set("errors:reader", "another reader at work")
+    redis.set("errors:reader", "another reader at work", ex=600)
     code, out, err = read("--keep").finish()
     assert (code, err) == (0, "")
     assert printed(out) == messages

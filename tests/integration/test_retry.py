@@ -128,7 +128,7 @@ def test_killed_at_any_point_each_message_is_in_the_queue_or_in_errors_and_not_i
         assert Counter(messages(redis)) + Counter(there) == Counter(b"m%d" % n for n in range(total))
         assert int(redis.hget("totals", "retried")) == redis.llen("messages")
         assert redis.pttl("errors:reader") != -1, "it has a life, if it is there"
-    redis.set("errors:reader", "of one that is dead")
+    redis.set("errors:reader", "of one that is dead", ex=600)
     process = begin()
     assert process.stderr is not None and b"waiting for it" in process.stderr.readline()
     redis.pexpire("errors:reader", 1)
