@@ -21,7 +21,6 @@ from gevent import GreenletExit, get_hub
 from gevent.event import Event
 
 from gtask import forks
-from gtask.breath import SLICE, breathe
 from gtask.election import Term
 from gtask.exceptions import Rejected, Trouble
 from gtask.items import Generate, Item, NoMessage, encoded, is_no_stream
@@ -30,6 +29,7 @@ from gtask.places import place_in, place_of, place_of_suspended
 from gtask.protocol import Totals
 from gtask.store import ALWAYS_ACCEPTED
 from gtask.text import one_line, printable, to_bytes
+from gtask.yielding import SLICE, let_others_run
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ class Generator:
                 began = perf_counter()
             elif began >= yield_at:
                 self._at_home = True
-                breathe()
+                let_others_run()
                 self._at_home = False
                 began = perf_counter()
                 yield_at = began + SLICE

@@ -13,7 +13,6 @@ from gevent.event import Event
 from gevent.lock import Semaphore
 
 from gtask import forks, strays
-from gtask.breath import SLICE, breathe
 from gtask.delivery import Hand
 from gtask.exceptions import GtaskError
 from gtask.functions import Handle
@@ -24,6 +23,7 @@ from gtask.protocol import Totals
 from gtask.store import Store
 from gtask.supply import Supply
 from gtask.text import printable
+from gtask.yielding import SLICE, let_others_run
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Handler:
         self._running: dict[int, str | None] = {}  # each worker's message that it has started and not finished
         self._idle = Idle()
         self._yield_at = 0.0
-        self._breathing = False  # a worker lets the others run, and goes on after that
+        self._yielding = False  # a worker lets the others run, and goes on after that
         self._ending = False
         self._change = Event()  # for `finish`: a worker has ended
         self._log_at = 0.0
@@ -160,7 +160,7 @@ class Handler:
                 message = ready.popleft()
             except IndexError:  # the native thread has just returned it
                 break
-            if idle.count and not (idle.rousing or self._breathing) and (ready or not supply.waiting):
+            if idle.count and not (idle.rousing or self._yielding) and (ready or not supply.waiting):
                 idle.rouse_one()
             running[number] = message
             try:
@@ -178,21 +178,21 @@ class Handler:
             running[number] = None
             totals.processed += 1
             if perf_counter() >= self._yield_at:
-                self._breathe()
+                self._let_others_run()
 
-    def _breathe(self) -> None:
+    def _let_others_run(self) -> None:
         if forks.happened:
             forks.end()
         if self.supply.stale:
             self.supply.give_back()
-        if self._breathing:
+        if self._yielding:
             self._idle.wait()  # one that goes on is enough: in one turn of the loop all of them would take a slice each
             return
-        self._breathing = True
+        self._yielding = True
         try:
-            breathe()
+            let_others_run()
         finally:
-            self._breathing = False
+            self._yielding = False
         self._yield_at = perf_counter() + SLICE
 
     def _refill(self) -> Hand | None:

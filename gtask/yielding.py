@@ -6,7 +6,7 @@ from gevent import get_hub
 SLICE = 0.005  # seconds: nothing runs longer without letting the heartbeat run
 
 
-def breathe() -> None:
+def let_others_run() -> None:
     """One turn of the event loop: sockets and timers are looked at, and every other greenlet runs.
 
     With sleep(0) gevent runs 50 turns before it looks at clock and sockets again: where each turn computes for

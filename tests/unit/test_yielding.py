@@ -6,7 +6,7 @@ import time
 import gevent
 from gevent.socket import wait_read
 
-from gtask.breath import breathe
+from gtask.yielding import let_others_run
 
 
 def test_each_breath_looks_at_the_sockets() -> None:
@@ -18,7 +18,7 @@ def test_each_breath_looks_at_the_sockets() -> None:
         while True:
             turns += 1
             time.sleep(0.005)  # not gevent's: nobody else runs meanwhile
-            breathe()
+            let_others_run()
 
     with ours, theirs:
         computing = gevent.spawn(compute)
@@ -41,7 +41,7 @@ def test_each_breath_looks_at_the_clock() -> None:
         while True:
             turns += 1
             time.sleep(0.005)
-            breathe()
+            let_others_run()
 
     computing = gevent.spawn(compute)
     gevent.sleep(0)
