@@ -16,7 +16,7 @@ from gtask.calls import Call, Claim, Fail, GiveBack, Leave
 from gtask.exceptions import NotMember, Trouble, Unanswered
 from gtask.outage import Line
 from gtask.outcome import DONE, Failure, Outcome
-from gtask.pace import Clock, Reach, Turns
+from gtask.pace import Clock, ReplySize, SuspectTurns
 from gtask.store import REPLY_BYTES, Member, Settled, Store, Suspects
 
 log = logging.getLogger(__name__)
@@ -137,22 +137,22 @@ class AtMostOnce(Hand):
     def __init__(self, member: Member, clock: Clock = monotonic) -> None:
         super().__init__(member, clock)
         self._failures: list[Failure] = []  # not stored yet
-        self._reach = Reach(REPLY_BYTES)
+        self._reply_size = ReplySize(REPLY_BYTES)
 
     def take(self, want: int, line: Line) -> None:
         self._store_failures(line)
         line.ask(partial(self._pop, want))
 
     def _pop(self, want: int, store: Store) -> None:
-        reach = self._reach.bytes(self._clock())
-        want = want * reach // REPLY_BYTES  # small messages too: it is not known what was too large
+        reply_bytes = self._reply_size.bytes(self._clock())
+        want = want * reply_bytes // REPLY_BYTES  # small messages too: it is not known what was too large
         # One message is what BLPOP is for; only a batch is worth a call that may find nothing.
         if want <= 1:
             return
         try:
-            messages = store.pop(want, reach)
+            messages = store.pop(want, reply_bytes)
         except Unanswered:
-            self._reach.lost(self._clock())
+            self._reply_size.lost(self._clock())
             log.warning("an answer of Redis was lost, and with it up to %d messages (at-most-once); the next requests "
                         "are for less", want)  # fmt: skip
             raise
@@ -208,12 +208,17 @@ class AtLeastOnce(Hand):
     kept_in_redis = True
 
     def __init__(
-        self, member: Member, clock: Clock = monotonic, *, turns: Turns | None = None, reach: Reach | None = None
+        self,
+        member: Member,
+        clock: Clock = monotonic,
+        *,
+        turns: SuspectTurns | None = None,
+        reply_size: ReplySize | None = None,
     ) -> None:
-        """`turns` and `reach`: those of the hand before."""
+        """`turns` and `reply_size`: those of the hand before."""
         super().__init__(member, clock)
-        self._turns = turns or Turns()
-        self._reach = reach or Reach(REPLY_BYTES)
+        self._turns = turns or SuspectTurns()
+        self._reply_size = reply_size or ReplySize(REPLY_BYTES)
         self._over = False  # the membership is
         # Handed out to this task and not acknowledged: those in its list, and those that take long (call.lua).
         self._near: list[str] = []
@@ -235,8 +240,8 @@ class AtLeastOnce(Hand):
         self._moved = False
         claim = Claim(
             member=self.member, seq=self._next(), want=want, turn=turn, settled=self._settled(finished, want),
-            failures=failures, reply_bytes=self._reach.bytes(now), lost=lambda: self._reach.lost(self._clock()),
-            done=self._claimed,
+            failures=failures, reply_bytes=self._reply_size.bytes(now), done=self._claimed,
+            lost=lambda: self._reply_size.lost(self._clock()),
         )  # fmt: skip
         self._make(claim, line)
 
@@ -339,7 +344,7 @@ class AtLeastOnce(Hand):
     def under(self, member: Member) -> Hand:
         self._over = True
         self.ready.clear()  # they are the queue's again
-        return AtLeastOnce(member, self._clock, turns=self._turns, reach=self._reach)
+        return AtLeastOnce(member, self._clock, turns=self._turns, reply_size=self._reply_size)
 
 
 def _emptied(items: list[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ GROWTH = 4  # one batch tells little about the next: grow step by step
 MEMORY = 0.1  # seconds of work after which a measurement has faded
 
 
-class Pace:
+class BatchSize:
     """How many messages: as many as this process starts in 50 ms, as measured. A handler's first one comes alone."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Pace:
         return self._want
 
 
-class Turns:
+class SuspectTurns:
     """When a busy task turns to the suspects (reap.lua), which need a task with empty hands.
 
     While its hands run empty it takes nothing else, so its turns are at most a fifth of its time. One in which its
@@ -66,7 +66,7 @@ class Turns:
         self._served = True
 
 
-class Reach:
+class ReplySize:
     """How large a reply to ask for, in bytes.
 
     One that was lost may have been thrown away by Redis together with the connection (client-output-buffer-limit), and

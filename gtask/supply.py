@@ -15,7 +15,7 @@ from gtask.delivery import Hand
 from gtask.exceptions import NotMember, Trouble
 from gtask.membership import Membership
 from gtask.outage import Line
-from gtask.pace import HORIZON, Clock, Pace
+from gtask.pace import HORIZON, BatchSize, Clock
 from gtask.recovery import Recovery
 from gtask.store import Store
 from gtask.turn import Turn
@@ -41,7 +41,7 @@ class Supply:
         self._turn = Turn()
         self._line = line
         self._waiting_line = line.of("waiting", self.paused)
-        self._pace = Pace()
+        self._batch_size = BatchSize()
         self._measured_from = (0.0, 0)  # time, processed
         self._told_at = 0.0  # when Redis last learned what is finished
 
@@ -54,9 +54,9 @@ class Supply:
             if not self.hand.ready:
                 now = self._clock()
                 since, before = self._measured_from
-                self._pace.measured(processed - before, now - since)
+                self._batch_size.measured(processed - before, now - since)
                 self._measured_from = (now, processed)
-                self._take(self._pace.want())
+                self._take(self._batch_size.want())
 
     def wait(self, processed: int) -> None:
         """Waits in Redis for the next message. One worker does so for all."""
@@ -70,7 +70,7 @@ class Supply:
         if hand is not self.hand:
             self._recovery.look_after(hand.member.task_id)  # for what came now came too late for the reaper
         if not hand.ready:
-            self._pace.idle()
+            self._batch_size.idle()
         if self.hand.ready or self.hand.owes:
             self.busy.set()
         self._measured_from = (self._clock(), processed)
@@ -78,7 +78,7 @@ class Supply:
     def give_back(self) -> None:
         """Returns what was not started: this process is slower than it seemed, or ends."""
         with self._turn:
-            self._pace.idle()
+            self._batch_size.idle()
             self._with_hand(lambda hand: hand.give_back(self._line))
 
     # -- beside them
@@ -126,7 +126,7 @@ class Supply:
         thread's own: raises Trouble or NotMember; bears repeating."""
         if self.has_unstarted and self._turn.take_if_free():
             try:
-                self._pace.idle()
+                self._batch_size.idle()
                 self.hand.give_back(Line(store))
             finally:
                 self._turn.give_up()

@@ -4,23 +4,23 @@ from itertools import pairwise
 
 import pytest
 
-from gtask.pace import GROWTH, HORIZON, LARGEST, Pace
+from gtask.pace import GROWTH, HORIZON, LARGEST, BatchSize
 
 
-def handled(pace: Pace, rate: float, seconds: float, step: float = 0.02) -> None:
+def handled(size: BatchSize, rate: float, seconds: float, step: float = 0.02) -> None:
     """A stretch of steady work."""
     for _ in range(round(seconds / step)):
-        pace.measured(round(rate * step), step)
+        size.measured(round(rate * step), step)
 
 
 def test_the_first_message_is_taken_alone() -> None:
-    assert Pace().want() == 1
+    assert BatchSize().want() == 1
 
 
 def test_a_batch_grows_by_no_more_than_a_factor_and_up_to_a_limit() -> None:
-    pace = Pace()
-    handled(pace, 1_000_000, 1)
-    wanted = [pace.want() for _ in range(8)]
+    size = BatchSize()
+    handled(size, 1_000_000, 1)
+    wanted = [size.want() for _ in range(8)]
     assert wanted[0] == GROWTH
     assert all(after <= GROWTH * before for before, after in pairwise(wanted))
     assert wanted[-1] == LARGEST
@@ -28,38 +28,38 @@ def test_a_batch_grows_by_no_more_than_a_factor_and_up_to_a_limit() -> None:
 
 @pytest.mark.parametrize("rate", [200, 1_000, 5_000])
 def test_a_batch_is_what_can_be_started_within_the_horizon(rate: float) -> None:
-    pace = Pace()
-    handled(pace, rate, 2)
+    size = BatchSize()
+    handled(size, rate, 2)
     for _ in range(10):
-        wanted = pace.want()
+        wanted = size.want()
     assert wanted == pytest.approx(rate * HORIZON, rel=0.1, abs=1)
 
 
 def test_slow_handling_takes_one_at_a_time() -> None:
-    pace = Pace()
+    size = BatchSize()
     for _ in range(20):
-        pace.measured(1, 0.5)
-        assert pace.want() == 1
+        size.measured(1, 0.5)
+        assert size.want() == 1
 
 
 def test_what_has_become_slow_takes_few_soon() -> None:
-    pace = Pace()
-    handled(pace, 100_000, 1)
+    size = BatchSize()
+    handled(size, 100_000, 1)
     for _ in range(10):
-        pace.want()
-    pace.measured(1, 1.0)
-    assert pace.want() <= 2
+        size.want()
+    size.measured(1, 1.0)
+    assert size.want() <= 2
 
 
 def test_after_a_pause_the_measurement_begins_anew() -> None:
-    pace = Pace()
-    handled(pace, 100_000, 1)
-    assert pace.want() > 1
-    pace.idle()
-    assert pace.want() == 1
+    size = BatchSize()
+    handled(size, 100_000, 1)
+    assert size.want() > 1
+    size.idle()
+    assert size.want() == 1
 
 
 def test_no_time_at_all_is_no_measurement() -> None:
-    pace = Pace()
-    pace.measured(1000, 0.0)
-    assert pace.want() == 1
+    size = BatchSize()
+    size.measured(1000, 0.0)
+    assert size.want() == 1
