@@ -196,7 +196,7 @@ class Generator:
     def _begin(self) -> Iterator[Item]:
         last = self._term.last
         if self._term.large:
-            mine, last = self._insist(partial(self._line.store.position, self._term.member, self._term.number))
+            mine, last = self._retry(partial(self._line.store.position, self._term.member, self._term.number))
             if not mine:
                 self._refused = True
                 self.abandon()
@@ -290,7 +290,7 @@ class Generator:
     def _check_size(self, what: str, data: bytes) -> None:
         self._at_home = True
         try:
-            self._insist(partial(self._line.store.check_size, data))
+            self._retry(partial(self._line.store.check_size, data))
         except Rejected as error:
             raise NoMessage(f"a {what} that Redis does not take: {error}") from error
         self._at_home = False
@@ -361,7 +361,7 @@ class Generator:
         member, term = self._term.member, self._term.number
         push = partial(self._line.store.push, member, term, step, batch, position=position, ended=ended)
         try:
-            length = self._insist(push, pushing=True)
+            length = self._retry(push, pushing=True)
         except Rejected as error:
             raise _Failed(f"{self._name} yielded what Redis does not take: {error}") from error
         if length is None:
@@ -380,7 +380,7 @@ class Generator:
         self._free = inf
         while self._max_backlog < inf:
             if length is None:
-                length = self._insist(self._line.store.backlog, pushing=True)
+                length = self._retry(self._line.store.backlog, pushing=True)
             self._free = self._max_backlog - length
             if self._free > len(self._drawn) or self._drawn or self._halt.wait(wait):
                 break
@@ -392,7 +392,7 @@ class Generator:
         self._most = 0 if self._over else min(BATCH, free)
         self._room.set()
 
-    def _insist(self, call: Callable[[], T], *, pushing: bool = False) -> T:
+    def _retry(self, call: Callable[[], T], *, pushing: bool = False) -> T:
         """The call's result, as soon as Redis answers. While one of the greenlet that pushes fails nothing is drawn; it
         lets drawing go on when it has succeeded (`_let_draw`).
 
@@ -414,7 +414,7 @@ class Generator:
             self._failing_since = inf
             return result
 
-        return self._line.insist(attempt)
+        return self._line.retry(attempt)
 
 
 def _in_one_line(error: BaseException) -> str:

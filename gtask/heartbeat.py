@@ -55,11 +55,11 @@ class Heartbeat:
 
     def join(self) -> None:
         """Takes this process's first id."""
-        self._line.insist(self._membership.first_join)
+        self._line.retry(self._membership.first_join)
 
     def step(self) -> float:
         """One beat, and what goes with it. Returns the seconds until the next one."""
-        pause = self._line.insist(self._election.step)
+        pause = self._line.retry(self._election.step)
         if advice := self._distance.advice(self._line.store.round_trip):
             log.warning("%s", advice)
         keep_speaking()  # what users' code has taken away since the last time

@@ -25,7 +25,7 @@ class Outage:
         self._since = 0.0
         self._without: set[str] = set()  # who waits for Redis
 
-    def insist(self, who: str, attempt: Callable[[], T], give_up: Event) -> T:
+    def retry(self, who: str, attempt: Callable[[], T], give_up: Event) -> T:
         """The result of the first attempt that Redis answers; attempts must bear repeating.
 
         Raises Trouble, the last one, once `give_up` is set.
@@ -82,8 +82,8 @@ class Line:
 
     def ask(self, attempt: Callable[[Store], T]) -> T:
         """The result of `attempt(store)`. Raises Trouble when there was no answer, or none until it was in vain."""
-        return self.insist(partial(attempt, self.store))
+        return self.retry(partial(attempt, self.store))
 
-    def insist(self, attempt: Callable[[], T]) -> T:
+    def retry(self, attempt: Callable[[], T]) -> T:
         """The same for an attempt that has its store."""
-        return attempt() if self._outage is None else self._outage.insist(self._who, attempt, self._give_up)
+        return attempt() if self._outage is None else self._outage.retry(self._who, attempt, self._give_up)

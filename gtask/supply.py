@@ -162,7 +162,7 @@ class Supply:
                     return
                 except NotMember:
                     to_store = not hand.kept_in_redis and bool(hand.ready or hand.owes)
-                self._line.insist(partial(self._membership.join, instead_of=member, to_store=to_store))
+                self._line.retry(partial(self._membership.join, instead_of=member, to_store=to_store))
                 self.renew()
 
     def _take(self, want: int) -> None:

@@ -242,7 +242,7 @@ class Task:
 
     def _term_failed(self, term: Term, end: End) -> None:
         """An error of the user's, or of the way to Redis, ends the term and not the task: its handlers work on."""
-        pause = self._line.of("release").insist(partial(self._election.failed, term, end.error))
+        pause = self._line.of("release").retry(partial(self._election.failed, term, end.error))
         again = f"generating is tried again in {pause:.1f} s" if pause else "another task generates"
         log.warning("term %d failed: %s; %s", term.number, end.error, again)
         log.debug("the traceback", exc_info=end.cause)
@@ -272,7 +272,7 @@ class Task:
         if self._generating is not None:
             self._generating.join(timeout=grace + JOIN)
         with suppress(Trouble):  # Redis is away, and the flag expires by itself
-            self._line.of("release").insist(self._election.resign)
+            self._line.of("release").retry(self._election.resign)
         if unfinished := self._handler.finish(deadline):
             where = "back in the queue" if self._supply.hand.kept_in_redis else "in errors"
             log.warning("%d messages were not finished within --grace %g: they are %s", unfinished, grace, where)

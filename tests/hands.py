@@ -23,7 +23,7 @@ class Again(Outage):
         super().__init__("", lambda failures: 0)
         self._attempts = attempts
 
-    def insist(self, who: str, attempt: Callable[[], Any], give_up: Event) -> Any:
+    def retry(self, who: str, attempt: Callable[[], Any], give_up: Event) -> Any:
         for _ in range(self._attempts - 1):
             with suppress(Trouble):
                 return attempt()

@@ -31,18 +31,18 @@ def outage(caplog) -> Outage:
 
 
 def test_what_redis_answers_is_returned_and_nothing_is_said(outage, caplog) -> None:
-    assert outage.insist("me", Redis(0).attempt, Event()) == "answer"
+    assert outage.retry("me", Redis(0).attempt, Event()) == "answer"
     assert not caplog.messages
 
 
 def test_one_broken_connection_is_no_outage(outage, caplog) -> None:
-    assert outage.insist("me", Redis(1).attempt, Event()) == "answer"
+    assert outage.retry("me", Redis(1).attempt, Event()) == "answer"
     assert not caplog.messages
 
 
 def test_an_outage_is_said_once_by_all_and_its_end_once(outage, caplog) -> None:
     redis = Redis(30)
-    asking = [gevent.spawn(outage.insist, f"greenlet {i}", redis.attempt, Event()) for i in range(3)]
+    asking = [gevent.spawn(outage.retry, f"greenlet {i}", redis.attempt, Event()) for i in range(3)]
     gevent.joinall(asking)
     assert [greenlet.value for greenlet in asking] == ["answer"] * 3
     lost, back = caplog.messages
@@ -53,7 +53,7 @@ def test_an_outage_is_said_once_by_all_and_its_end_once(outage, caplog) -> None:
 def test_who_gives_up_gets_the_last_trouble(outage) -> None:
     give_up = Event()
     redis = Redis(1_000_000)
-    asking = gevent.spawn(outage.insist, "me", redis.attempt, give_up)
+    asking = gevent.spawn(outage.retry, "me", redis.attempt, give_up)
     gevent.sleep(0.02)
     assert not asking.ready()
     give_up.set()
@@ -73,13 +73,13 @@ def test_who_fails_otherwise_waits_for_redis_no_more(outage, caplog) -> None:
     for _ in range(2):
         redis.failures = 3
         with pytest.raises(ValueError, match="another way"):
-            outage.insist("me", attempt, Event())
+            outage.retry("me", attempt, Event())
     assert [message.split()[0] for message in caplog.messages] == ["lost", "lost"]
 
 
 def test_a_second_outage_is_said_again(outage, caplog) -> None:
     for _ in range(2):
-        outage.insist("me", Redis(3).attempt, Event())
+        outage.retry("me", Redis(3).attempt, Event())
     assert [message.split()[0] for message in caplog.messages] == ["lost", "Redis", "lost", "Redis"]
 
 
@@ -91,7 +91,7 @@ def test_the_time_between_two_tries_grows_to_a_second_and_is_another_for_each_ta
         return 0.001
 
     outage = Outage("the address", soon)
-    outage.insist("me", Redis(4).attempt, Event())
+    outage.retry("me", Redis(4).attempt, Event())
     assert asked == [1, 2, 3, 4]
     first, later, last = ([backoff(failures) for _ in range(100)] for failures in (1, 4, 100))
     assert max(first) < min(later) and max(later) <= 1
