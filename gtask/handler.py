@@ -2,7 +2,7 @@
 
 No greenlet is made for a message, and none stands between fetching and handling: the worker that finds nothing in
 hand fetches the next batch itself, and that call also acknowledges what is finished. A worker that starts a message
-while more are in hand rouses one idle colleague, so a message that blocks holds up none of its neighbours.
+while more are in hand wakes one idle colleague, so a message that blocks holds up none of its neighbours.
 """
 
 import logging
@@ -36,24 +36,24 @@ class Idle:
 
     def __init__(self) -> None:
         self.count = 0
-        self.rousing = False  # one of them has been roused and has not run yet
+        self.waking = False  # one of them has been woken and has not run yet
         self._rouse = Semaphore(0)
 
     def wait(self) -> None:
-        """Until this worker is roused."""
+        """Until this worker is woken."""
         self.count += 1
         try:
             self._rouse.acquire()
         finally:
             self.count -= 1
-            self.rousing = False
+            self.waking = False
 
-    def rouse_one(self) -> None:
+    def wake_one(self) -> None:
         """There is something to do for one more."""
-        self.rousing = True
+        self.waking = True
         self._rouse.release()
 
-    def rouse_all(self) -> None:
+    def wake_all(self) -> None:
         """All are to look what there is now."""
         for _ in range(self.count):
             self._rouse.release()
@@ -80,7 +80,7 @@ class Handler:
     def resume(self) -> None:
         """This task is a handler: takes messages (again)."""
         self.supply.paused.clear()
-        self._idle.rouse_all()
+        self._idle.wake_all()
 
     def start_no_more(self) -> None:
         """From now on no message is started. A signal's handler may call this: it only sets a flag, so it holds even
@@ -95,7 +95,7 @@ class Handler:
         """Takes no more, gives back what was not started, and finishes the rest until the `deadline` on the
         monotonic clock. Returns how many messages are not finished then."""
         self.start_no_more()
-        self._idle.rouse_all()
+        self._idle.wake_all()
         self.supply.pause(deadline)
         self.supply.give_back()
         while self._unfinished and (left := deadline - monotonic()) > 0:
@@ -160,8 +160,8 @@ class Handler:
                 message = ready.popleft()
             except IndexError:  # the native thread has just returned it
                 break
-            if idle.count and not (idle.rousing or self._yielding) and (ready or not supply.waiting):
-                idle.rouse_one()
+            if idle.count and not (idle.waking or self._yielding) and (ready or not supply.waiting):
+                idle.wake_one()
             running[number] = message
             try:
                 result = new_context().run(function, message)
@@ -241,8 +241,8 @@ class Handler:
         elif supply.hand.owes and supply.silent_for > HORIZON:
             supply.tell()
             if supply.hand.ready and self._idle.count:
-                self._idle.rouse_one()
+                self._idle.wake_one()
         elif supply.hand.blocked and self._idle.count and supply.silent_for > BLOCKED_FOR:
-            self._idle.rouse_one()
+            self._idle.wake_one()
         if not (supply.hand.ready or self._unfinished or supply.hand.owes):
             supply.busy.clear()
