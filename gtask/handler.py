@@ -223,7 +223,7 @@ class Handler:
 
     # -- beside the workers
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """While messages are in hand, and later when something may have come late: looks after them."""
         supply = self.supply
         while True:

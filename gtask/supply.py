@@ -33,7 +33,7 @@ class Supply:
         self.hand: Hand = kind(membership.member, clock)
         self.paused = Event()  # this task takes no messages; at first it has no role
         self.paused.set()
-        self.busy = Event()  # there may be something that `tend` has to do
+        self.busy = Event()  # there may be something that `maintain` has to do
         self.waiting = False  # a worker waits in Redis for the next message
         self._membership = membership
         self._recovery = recovery

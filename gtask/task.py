@@ -47,7 +47,7 @@ JOIN = 0.2  # seconds for a term to say that its generate has not ended within t
 LAST_CALL = 3.0  # seconds for storing what is finished when the event loop is broken
 LAST_REPORT = 1.0  # seconds: for a reader that reads
 KEEP_AGAIN = 1.0  # seconds until a connection that was lost is tried again
-CHRONICLE = 10.0  # seconds between totals in the log of a task that speaks to people
+TOTALS_LOG_INTERVAL = 10.0  # seconds between totals in the log of a task that speaks to people
 
 NO_ROLE, HANDLER = "none yet", "handler"  # or a Term
 
@@ -78,8 +78,8 @@ Event = Joined | Beaten | TermEnded | EndAsked | Ended
 
 
 class Task:
-    """Starts these greenlets: its loop, heartbeat, notices, keep, recovery, workers, tend, a generator for each term,
-    the writer of reports; and a native thread that stands in for them while the event loop is held."""
+    """Starts these greenlets: its loop, heartbeat, notices, keep, recovery, workers, maintenance, a generator for each
+    term, the writer of reports; and a native thread that stands in for them while the event loop is held."""
 
     def __init__(
         self,
@@ -129,12 +129,12 @@ class Task:
 
     def run(self) -> int:
         """Works until `end`, then ends gracefully. Returns the exit code."""
-        self._writing = self._spawn("writer", self._writer.run if self._writer else self._chronicle)
+        self._writing = self._spawn("writer", self._writer.run if self._writer else self._log_totals)
         self._beating = self._spawn("heartbeat", self.heartbeat.run)
         self._spawn("notices", self.heartbeat.listen)
         self._spawn("keep", self._keep)
         self._spawn("recovery", self._recovery.run)
-        self._spawn("tend", self._handler.tend)
+        self._spawn("maintenance", self._handler.maintain)
         for number in range(self._config.concurrency):
             self._spawn(f"worker {number}", self._handler.work)
         self._watch.attend(self._stand_in, self._handler.start_no_more, self.end)
@@ -294,10 +294,10 @@ class Task:
                 pause = self._store.keep()
             gevent.sleep(pause)
 
-    def _chronicle(self) -> None:
+    def _log_totals(self) -> None:
         told = replace(self._totals)
         while True:
-            gevent.sleep(CHRONICLE)
+            gevent.sleep(TOTALS_LOG_INTERVAL)
             if self._totals != told:
                 told = replace(self._totals)
                 self._tell(str(told))
