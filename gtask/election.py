@@ -45,7 +45,7 @@ class Election:
         self.term: Term | None = None
         self.candidate = True  # False: this task is ending; or its generate lives, and there must be no second one
         self.beats_since = inf  # on the monotonic clock: since when every heartbeat was answered; inf: the last was not
-        self._stands_from = 0.0  # on the monotonic clock: after a term that failed others have the first chance
+        self._not_before = 0.0  # on the monotonic clock: after a term that failed others have the first chance
         self._asking = RLock()
         self._endless = 0  # beats in a row that found a flag without a life
         self.dead: list[int] = []  # tasks that looked dead at the last beat
@@ -75,12 +75,12 @@ class Election:
             elif not beat.renewed:
                 self.term = None
             now = self._clock()
-            return pause(beat, self._heartbeat, now - began, self._stands_from - now)
+            return seconds_to_next(beat, self._heartbeat, now - began, self._not_before - now)
 
     def _beat(self, member: Member) -> Beat | None:
         """None: Redis does not know this member."""
         began = self._clock()
-        want = self.candidate and began >= self._stands_from
+        want = self.candidate and began >= self._not_before
         try:
             beat = self._store.beat(member, term=self.term.number if self.term else 0, want=want)
         except Trouble:
@@ -120,7 +120,7 @@ class Election:
             seconds = self._store.release_failed(term.member, term.number, error)
             if self.term is term:
                 self.term = None
-            self._stands_from = self._clock() + seconds + self._heartbeat
+            self._not_before = self._clock() + seconds + self._heartbeat
             return seconds
 
     def resign(self) -> None:
@@ -132,11 +132,11 @@ class Election:
                 self.term = None
 
 
-def pause(beat: Beat, heartbeat: float, took: float, standing_back: float = -1) -> float:
+def seconds_to_next(beat: Beat, heartbeat: float, took: float, held_back: float = -1) -> float:
     """Seconds until the next heartbeat, which follows T after this one began (it `took` seconds). A handler's
-    comes when the flag can be taken, if that is sooner, or when this task has been `standing_back` for long enough: the
+    comes when the flag can be taken, if that is sooner, or when this task has been `held_back` for long enough: the
     first to come then is the next generator, and a poll later would be a gap."""
-    wait = max(beat.remaining, standing_back)
+    wait = max(beat.remaining, held_back)
     if beat.renewed or beat.elected or wait < 0:
         return max(0.0, heartbeat - took)
     return min(heartbeat, wait + AFTER_EXPIRY)

@@ -79,7 +79,7 @@ class Handler:
 
     def resume(self) -> None:
         """This task is a handler: takes messages (again)."""
-        self.supply.paused.clear()
+        self.supply.stopped.clear()
         self._idle.wake_all()
 
     def start_no_more(self) -> None:
@@ -96,7 +96,7 @@ class Handler:
         monotonic clock. Returns how many messages are not finished then."""
         self.start_no_more()
         self._idle.wake_all()
-        self.supply.pause(deadline)
+        self.supply.stop_taking(deadline)
         self.supply.give_back()
         while self._unfinished and (left := deadline - monotonic()) > 0:
             self._change.clear()
@@ -199,14 +199,14 @@ class Handler:
         """Returns the hand as soon as a message is ready in it; None at the end."""
         supply = self.supply
         while not self._ending:
-            if not supply.paused.is_set():
+            if not supply.stopped.is_set():
                 supply.fetch(self._totals.processed)
             if self._ending:  # it has come while this worker waited for its turn or for Redis
                 break
             hand = supply.hand
             if hand.ready:
                 return hand
-            if supply.paused.is_set() or supply.waiting or (hand.blocked and self._unfinished):
+            if supply.stopped.is_set() or supply.waiting or (hand.blocked and self._unfinished):
                 self._idle.wait()
             elif hand.blocked:
                 gevent.sleep(SLICE)

@@ -49,8 +49,8 @@ class Heartbeat:
         """Until `stop`. Raises Trouble when Redis does not answer until the end."""
         self.join()
         while not self._stopping:
-            pause = self.step()
-            self._due.wait(pause)
+            wait = self.step()
+            self._due.wait(wait)
             self._due.clear()
 
     def join(self) -> None:
@@ -59,13 +59,13 @@ class Heartbeat:
 
     def step(self) -> float:
         """One beat, and what goes with it. Returns the seconds until the next one."""
-        pause = self._line.retry(self._election.step)
+        wait = self._line.retry(self._election.step)
         if advice := self._distance.advice(self._line.store.round_trip):
             log.warning("%s", advice)
         keep_speaking()  # what users' code has taken away since the last time
         signals.keep()
         self._post(Beaten(self._election.term, self._election.dead))
-        return pause
+        return wait
 
     def hurry(self) -> None:
         """The next beat is due now."""
@@ -79,12 +79,12 @@ class Heartbeat:
     def listen(self) -> None:
         """An accelerator: after a clean end of the generator the next beat is due at once."""
         while True:
-            pause = RELISTEN
+            wait = RELISTEN
             try:
                 for _ in self._line.store.notices():
                     self.hurry()
             except Forbidden:
-                pause = REASK  # it works without, but rights can come back
+                wait = REASK  # it works without, but rights can come back
             except Trouble:
                 pass
-            gevent.sleep(pause)
+            gevent.sleep(wait)

@@ -31,8 +31,8 @@ class Supply:
     ) -> None:
         """`kind`: the way of delivery. `recovery`: whose business is what may still come to a former id."""
         self.hand: Hand = kind(membership.member, clock)
-        self.paused = Event()  # this task takes no messages; at first it has no role
-        self.paused.set()
+        self.stopped = Event()  # this task takes no messages; at first it has no role
+        self.stopped.set()
         self.busy = Event()  # there may be something that `maintain` has to do
         self.waiting = False  # a worker waits in Redis for the next message
         self._membership = membership
@@ -40,7 +40,7 @@ class Supply:
         self._clock = clock
         self._turn = Turn()
         self._line = line
-        self._waiting_line = line.of("waiting", self.paused)
+        self._waiting_line = line.of("waiting", self.stopped)
         self._batch_size = BatchSize()
         self._measured_from = (0.0, 0)  # time, processed
         self._told_at = 0.0  # when Redis last learned what is finished
@@ -103,11 +103,11 @@ class Supply:
         with self._turn:
             self._with_hand(lambda hand: hand.leave(self._line))
 
-    def pause(self, deadline: float = inf) -> None:
+    def stop_taking(self, deadline: float = inf) -> None:
         """No more are taken. Ends a wait that goes on; returns when it has ended, or at the `deadline` on the clock."""
-        self.paused.set()
+        self.stopped.set()
         # The command that waits may not have reached Redis yet, so one call may come too early.
-        while self.waiting and self.paused.is_set():
+        while self.waiting and self.stopped.is_set():
             with suppress(Trouble):
                 self._line.store.unblock()
             gevent.sleep(0.02)

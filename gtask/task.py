@@ -218,7 +218,7 @@ class Task:
             return
         self._tell("is the generator")
         self._reporter.generating()
-        self._spawn("pause", self._supply.pause)
+        self._spawn("stop taking", self._supply.stop_taking)
         self._election.candidate = False
         config = self._config
         self._generator = Generator(
@@ -289,10 +289,10 @@ class Task:
     def _keep(self) -> None:
         """Keeps the connection for commands in use while there are none."""
         while True:
-            pause = KEEP_AGAIN
+            wait = KEEP_AGAIN
             with suppress(Trouble):  # whoever needs the connection next opens it anew
-                pause = self._store.keep()
-            gevent.sleep(pause)
+                wait = self._store.keep()
+            gevent.sleep(wait)
 
     def _log_totals(self) -> None:
         told = replace(self._totals)
