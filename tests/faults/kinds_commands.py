@@ -79,7 +79,8 @@ def _connections_break(nemesis: Nemesis, client: redis.Redis, chance: random.Ran
 # What makes a task send it.
 COMMANDS: dict[str, Fault] = {
     "beat": _comes_anyway, "push": _comes_anyway, "PING": _comes_anyway,
-    "release": _generator_ends, "giveback": _handler_ends, "INCR": _handler_ends, "SUBSCRIBE": _listeners_break,
+    "release": _generator_ends, "giveback": _handler_ends, "SUBSCRIBE": _listeners_break,
+    "EXISTS": _handler_ends, "INFO": _handler_ends, "COMMAND": _handler_ends, "INCR": _handler_ends,  # another begins
 }  # fmt: skip
 AT_LEAST_ONCE = COMMANDS | {
     "claim": _comes_anyway, "BLMOVE": _comes_anyway, "reap": _handler_dies, "CLIENT": _connections_break,
