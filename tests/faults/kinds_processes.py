@@ -7,7 +7,7 @@ from pathlib import Path
 
 import redis
 
-from gtask.connections import COMMAND_TIMEOUT
+from gtask.store.connection import COMMAND_TIMEOUT
 from tests.faults.history import Takeover
 from tests.faults.nemesis import RECOVERY, Fault, Nemesis
 from tests.tasks import TaskProcess, wait_until

@@ -6,8 +6,8 @@ Three things need no steps of their own, because for everybody else they are the
 while, and any task that is not chosen stands still: a task that is paused, a request that takes its time while its task
 waits for it, and a reply that takes its time.
 
-The scripts are those of gtask/lua/, in as few words as possible. `checks` says which of their checks are made, so that
-a test can take one out and see that the search finds out.
+The scripts are those of gtask/store/lua/, in as few words as possible. `checks` says which of their checks are made, so
+that a test can take one out and see that the search finds out.
 """
 
 from collections.abc import Iterator

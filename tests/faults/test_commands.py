@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis as redis_py
 
-from gtask import store
+from gtask.store import scripts
 from tests.commands import Ambush, CommandProxy, frame_end, name_of, words_of
 
 
@@ -150,7 +150,7 @@ def test_an_ambush_outlives_a_connection_that_was_lost_before_it_happened(proxy,
 
 
 def test_scripts_have_their_names(proxy, server) -> None:
-    script = store._POP
+    script = scripts.POP
     with redis_py.Redis(port=proxy.port, protocol=2) as client:
         client.eval(script.text, 2, "messages", "apart", 0, 1)
         client.evalsha(script.digest, 2, "messages", "apart", 0, 1)

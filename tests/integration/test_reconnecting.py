@@ -2,7 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from gtask.connections import Connections, Script
+from gtask.store.connection import Connections
+from gtask.store.scripts import Script
 from tests.servers import Server
 
 ECHO = Script("return ARGV[1]")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gtask import store as scripts
-from gtask.connections import Script
 from gtask.exceptions import NotMember, OthersKeys, Trouble
 from gtask.store import Beat, Member, Reaped, Settled, Store
+from gtask.store.scripts import Script
 from tests.servers import Server
 from tests.tasks import wait_until
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from gtask.connections import COMMAND_TIMEOUT
 from gtask.store import Store
+from gtask.store.connection import COMMAND_TIMEOUT
 from tests.commands import Ambush, CommandProxy
 from tests.proxy import Proxy
 from tests.servers import ONE_SERVER, Server

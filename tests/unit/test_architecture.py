@@ -9,7 +9,7 @@ from gtask.store import Keys
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
-SCRIPTS = {path.stem: path.read_text() for path in sorted((ROOT / "gtask" / "lua").glob("*.lua"))}
+SCRIPTS = {path.stem: path.read_text() for path in sorted((ROOT / "gtask" / "store" / "lua").glob("*.lua"))}
 
 
 def rows(heading: str) -> list[list[str]]:

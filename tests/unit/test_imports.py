@@ -1,6 +1,7 @@
 """What gmonitor takes from gtask. That imports run one way, import-linter checks (pyproject.toml, tox -e lint)."""
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -27,3 +28,10 @@ def test_gmonitor_takes_from_gtask_only_what_contributing_says() -> None:
     assert set().union(*(taken(path.read_text()) for path in sources)) - {""} == SHARED
     said = (ROOT / "CONTRIBUTING.md").read_text().split("gmonitor takes from gtask only", 1)[1].split(".\n", 1)[0]
     assert all(f"`{name}.py`" in said for name in SHARED), said
+
+
+def test_only_the_store_imports_redis_and_the_fixture_for_users_tests() -> None:
+    importing = re.compile(r"^\s*(import|from) redis\b", re.MULTILINE)
+    sources = [*(ROOT / "gtask").rglob("*.py"), *(ROOT / "gmonitor").rglob("*.py")]
+    names = {path.relative_to(ROOT) for path in sources if importing.search(path.read_text())}
+    assert {name for name in names if name.parent != Path("gtask/store")} == {Path("gtask/pytest_plugin.py")}

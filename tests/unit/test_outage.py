@@ -6,9 +6,9 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from gtask.connections import backoff
 from gtask.exceptions import Trouble
 from gtask.outage import Outage
+from gtask.store import backoff
 
 
 class Redis:

@@ -1,4 +1,4 @@
-"""The connections to Redis, and the calls over them. Only this file, links.py, causes.py and store.py import redis.
+"""The connections to Redis, and the calls over them.
 
 redis-py is used against its defaults, for reasons measured in 8.1:
 - it retries by itself, and a retried RPUSH, INCR or BLPOP runs twice or loses a message: no retry here;
@@ -8,9 +8,7 @@ redis-py is used against its defaults, for reasons measured in 8.1:
 - maintenance notifications cost a failing command at each connect: off.
 """
 
-import hashlib
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -36,9 +34,10 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from gtask import strays
-from gtask.causes import is_unknown_command, lacks, reason
 from gtask.exceptions import Forbidden, Rejected, Trouble, Unanswered, UsageError, WrongType
-from gtask.links import CLASSES, Patience, tcp_options
+from gtask.store.causes import is_unknown_command, lacks, reason
+from gtask.store.links import CLASSES, Patience, tcp_options
+from gtask.store.scripts import Script
 from gtask.text import NO_UTF8
 from gtask.urls import masked
 
@@ -70,19 +69,6 @@ _BACKOFF = EqualJitterBackoff(cap=1.0, base=0.05)
 def backoff(failures: int) -> float:
     """Seconds until the next try. They vary by chance, because a fleet must not come back all at once."""
     return _BACKOFF.compute(failures)
-
-
-class Script:
-    """A Lua script and the digest under which Redis remembers it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-    @property
-    def calls(self) -> set[str]:
-        """The commands that it cannot do without."""
-        return set(re.findall(r"redis\.call\('([A-Z]+)'", self.text))
 
 
 class Connections:

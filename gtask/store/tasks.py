@@ -1,71 +1,23 @@
-"""Every Redis key and command, and the scripts in lua/; how they travel is in connections.py.
+"""What tasks ask of Redis. Each script says in its first comment whether it may be called again after a lost reply."""
 
-Each method is one attempt. It raises Trouble when Redis does not answer or cannot just now (ask again,
-see outage.py), NotMember when Redis does not know the task, WrongType when a key holds something else.
-Which calls may be repeated after a lost reply is said in the first comment of their script in lua/.
-"""
-
-import hashlib
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from importlib import resources
 from random import random
 from typing import Any
 
-from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from gtask import forms
-from gtask.causes import explained
-from gtask.connections import Connections, Script
-from gtask.exceptions import Forbidden, NotMember, OthersKeys, Refused, Rejected, Trouble, Unreachable, WrongType
-from gtask.status import Status, status_of
+from gtask.exceptions import Forbidden, NotMember, OthersKeys, Rejected, Trouble
+from gtask.store import scripts
+from gtask.store.server import REPLY_BYTES, Server
 from gtask.text import printable, to_bytes
 
-OLDEST_SERVER = (6, 2)  # LMOVE, BLMOVE and LPOP with a count came with it
-REPLY_BYTES = 1 << 20  # a batch ends after about this much
 ALWAYS_ACCEPTED = 1 << 20  # bytes: proto-max-bulk-len cannot be less
 DEFAULT_LARGEST = 512 << 20
-REMOVE, STAY, RETRY_AS_IT_IS, RETRY = "-", "+", "=", ">"  # what becomes of a failed message (resolve.lua)
 DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes to `errors`
-
-
-class Keys:
-    """Every key, with the namespace before it."""
-
-    def __init__(self, namespace: str) -> None:
-        prefix = f"{namespace}:" if namespace else ""
-        # the source's
-        self.task_id = prefix + "taskId"
-        self.flag = prefix + "generatorIsActive"
-        self.messages = prefix + "messages"
-        self.errors = prefix + "errors"
-        # ours
-        self.owner = prefix + "generatorId"
-        # hash: term, step, generated, last, pushed_at, ended; after failed terms: failures, failed, retry_at, error
-        self.generator = prefix + "generator"
-        self.tasks = prefix + "tasks"
-        self.reaped = prefix + "tasks:reaped"  # sorted set: dead taskId -> the next look at its list (reap.lua)
-        self.resumed = prefix + "tasks:resumed"  # while it lives, nobody is called dead (beat.lua)
-        self.members = prefix + "tasks:members"  # hash: taskId -> JSON of host, pid, heartbeat, nonce
-        self.claims = prefix + "tasks:claims"  # hash: taskId -> its last numbered call (claim.lua)
-        self.suspects = prefix + "messages:suspects"  # hash: SHA-1 of a message -> stage, own deaths (reap.lua)
-        self.apart = prefix + "messages:apart"  # list: suspects that wait for a task with empty hands (claim.lua)
-        self.totals = prefix + "totals"
-        self.reader = prefix + "errors:reader"  # lock of getErrors and retryErrors
-        self._inflight = prefix + "inflight:"
-        self._long = prefix + "tasks:long:"
-        self.channel = self.flag  # pub/sub: the flag was given up
-
-    def inflight(self, task_id: int | str) -> str:
-        """The list of messages in the hands of a task."""
-        return f"{self._inflight}{task_id}"
-
-    def long(self, task_id: int | str) -> str:
-        """A hash: those of them that take so long that the list is better off without them (call.lua)."""
-        return f"{self._long}{task_id}"
 
 
 @dataclass(frozen=True)
@@ -125,102 +77,8 @@ class Reaped:
     poison_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Rewound:
-    """The answer to `rewind`. `busy`: refused, because somebody's flag lives on for so many seconds (negative: for
-    ever); else the position before (None: there was none), and how many messages were deleted."""
-
-    busy: float | None
-    before: str | None = None
-    waiting: int = 0
-    failed: int = 0
-
-
-class Store(Connections):
-    """What tasks and commands ask of Redis."""
-
-    def __init__(self, url: str, namespace: str, *, heartbeat: float = 1, wait: float = 5) -> None:
-        """Connects to nothing yet. `heartbeat` and `wait` in seconds. Raises UsageError for a bad URL."""
-        super().__init__(url, heartbeat=heartbeat, wait=wait)
-        self.keys = Keys(namespace)
-        self._heartbeat = heartbeat
-
-    # -- the server
-
-    def connect(self) -> None:
-        """Opens the command connection and looks at the server.
-
-        Raises Unreachable (no server, or one older than 6.2), Refused (credentials, permissions) and UsageError (a
-        database or a file that does not exist).
-        """
-        self.look_at_files()
-        try:
-            try:
-                self._commands.exists(self.keys.task_id)
-            except MovedError as error:
-                self._follow(error, "_commands")
-                self._commands.exists(self.keys.task_id)
-        except NoPermissionError:
-            return  # the first command shows what works
-        except (RedisError, OSError) as error:
-            raise explained(error, self.address) from None
-        with suppress(Trouble):  # INFO is not permitted, or Redis is lost again
-            self._check_version(str(self._info("server")["redis_version"]))
-
-    def _check_version(self, version: str) -> None:
-        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_SERVER:
-            raise Unreachable(f"Redis at {self.address} is {version}; gtask needs 6.2 or newer")
-
-    def _info(self, section: str) -> dict[str, Any]:
-        with self._asking("_commands") as commands:
-            return dict(commands.info(section))
-
-    def check_commands(self) -> None:
-        """Raises Refused when this server lacks a command, or this user may not run scripts or read the queue."""
-        what = "a task needs scripts, lists, hashes and sorted sets"
-        try:
-            if missing := self._missing_commands():
-                raise Refused(f"Redis at {self.address} lacks {', '.join(missing)} (renamed or disabled); {what}")
-            with self._asking("_commands") as commands:  # not by its digest: Redis may forget it at any time
-                commands.eval(_POP.text, 2, self.keys.messages, self.keys.apart, 0, REPLY_BYTES)
-        except Forbidden as error:
-            raise Refused(f"Redis at {self.address} refuses: {error}; {what}") from None
-        except Trouble:
-            return  # lost again, or full: the task meets it too, and waits
-
-    def _missing_commands(self) -> list[str]:
-        with self._asking("_commands") as commands, suppress(ResponseError):  # COMMAND itself may be missing
-            commands.connection.send_command("COMMAND", "INFO", *_NEEDED)
-            answer = commands.connection.read_response()
-            return [name for name, known in zip(_NEEDED, answer, strict=True) if not known]
-        return []
-
-    def eviction_policy(self) -> str:
-        """The server's maxmemory-policy; what is not `noeviction` may evict messages. "" when unknown."""
-        try:
-            return str(self._info("memory").get("maxmemory_policy", ""))
-        except Forbidden:
-            return ""
-
-    # -- what no gtask has written
-
-    def blame(self, what: str) -> WrongType:
-        """The same, and it names the key."""
-        with suppress(RedisError, OSError):
-            if culprit := forms.misfit(self._commands, self.keys):
-                return WrongType(
-                    f"{culprit}. Does another program use this key? Then choose others with --namespace NAME; if none "
-                    "does, set it right or delete it"
-                )
-        return super().blame(what)
-
-    @contextmanager
-    def understanding(self) -> Iterator[None]:
-        """Around what takes an answer apart. Raises WrongType where something has not the form that gtask gives it."""
-        try:
-            yield
-        except ValueError as error:
-            raise self.blame(f"Redis holds what no gtask has written: {printable(str(error)[:60])!r}") from error
+class TaskCalls(Server):
+    """Each method is one attempt."""
 
     # -- membership and election
 
@@ -236,7 +94,7 @@ class Store(Connections):
         NotMember, unless it is to `join`, and OthersKeys."""
         k = self.keys
         answer = self._run(
-            _BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members, k.resumed, k.reaped), member.task_id,
+            scripts.BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members, k.resumed, k.reaped), member.task_id,
             member.record, term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join), client="_heart",
         )  # fmt: skip
         if answer[0] == -2:
@@ -269,7 +127,8 @@ class Store(Connections):
     def _release(self, member: Member, term: int, *failure: Any) -> int:
         k = self.keys
         keys = (k.flag, k.owner, k.generator, k.members)
-        return int(self._run(_RELEASE, keys, member.task_id, member.record, term, k.channel, *failure, client="_heart"))
+        args = (member.task_id, member.record, term, k.channel, *failure)
+        return int(self._run(scripts.RELEASE, keys, *args, client="_heart"))
 
     def notices(self) -> Iterator[None]:
         """One item each time the flag is given up by its owner. Blocks; own connection. Raises Trouble."""
@@ -293,7 +152,8 @@ class Store(Connections):
     def position(self, member: Member, term: int) -> tuple[bool, str | None]:
         """Where the generator goes on (position.lua): whether it is still this task, and the position."""
         k = self.keys
-        answer = self._run(_POSITION, (k.flag, k.owner, k.generator, k.members), member.task_id, member.record, term)
+        keys = (k.flag, k.owner, k.generator, k.members)
+        answer = self._run(scripts.POSITION, keys, member.task_id, member.record, term)
         return (True, answer[0] if answer else None) if isinstance(answer, list) else (False, None)
 
     def push(
@@ -311,7 +171,7 @@ class Store(Connections):
         k = self.keys
         what = ("ended",) if ended else ("messages",) if position is None else ("position", position)
         keys = (k.flag, k.owner, k.generator, k.messages, k.members)
-        length = self._run(_PUSH, keys, member.task_id, member.record, term, step, *what, *messages)
+        length = self._run(scripts.PUSH, keys, member.task_id, member.record, term, step, *what, *messages)
         return None if length < 0 else int(length)
 
     def check_size(self, message: bytes) -> None:
@@ -338,7 +198,7 @@ class Store(Connections):
 
     def pop(self, want: int, reply_bytes: int = REPLY_BYTES) -> list[str]:
         """Up to `want` messages at once, and no more after `reply_bytes`, without waiting (pop.lua)."""
-        return list(self._run(_POP, (self.keys.messages, self.keys.apart), want, reply_bytes))
+        return list(self._run(scripts.POP, (self.keys.messages, self.keys.apart), want, reply_bytes))
 
     def blmove(self, task_id: int) -> bool:
         """Waits up to `wait` seconds for a message and moves it to the task's in-flight list, where the
@@ -370,7 +230,7 @@ class Store(Connections):
         what = "all" if settled.all else "some" if settled.stay is None else "near"
         stay = settled.stay or ()
         answer = self._run(
-            _CLAIM,
+            scripts.CLAIM,
             (k.messages, k.inflight(member.task_id), k.members, k.claims, k.errors, k.totals, k.suspects, k.apart,
              k.long(member.task_id)),
             member.task_id, member.record, seq, want, reply_bytes, int(turn), int(settled.away), what,
@@ -385,7 +245,7 @@ class Store(Connections):
         """Stores failure records (fail.lua). Raises NotMember."""
         k = self.keys
         keys = (k.members, k.claims, k.errors)
-        if self._run(_FAIL, keys, member.task_id, member.record, seq, *map(to_bytes, records)) is None:
+        if self._run(scripts.FAIL, keys, member.task_id, member.record, seq, *map(to_bytes, records)) is None:
             raise NotMember
 
     def give_back(
@@ -406,7 +266,7 @@ class Store(Connections):
         """
         k = self.keys
         answer = self._run(
-            _GIVEBACK,
+            scripts.GIVEBACK,
             (k.messages, k.inflight(member.task_id), k.tasks, k.members, k.claims, k.reaped, k.long(member.task_id)),
             member.task_id, member.record, seq, int(leave), int(astray), unstarted,
             *map(to_bytes, messages),
@@ -426,7 +286,7 @@ class Store(Connections):
         after an answer that asks for one; an empty one stores the message as it is."""
         k = self.keys
         answer = self._run(
-            _REAP,
+            scripts.REAP,
             (k.messages, k.inflight(task_id), k.tasks, k.members, k.claims, k.errors, k.totals, k.suspects,
              k.reaped, k.long(task_id)),
             task_id, DEATHS_OF_POISON, sha1, record,
@@ -439,87 +299,6 @@ class Store(Connections):
             case [moved, poisoned]:
                 return Reaped(moved=moved, poisoned=poisoned)
         raise AssertionError(answer)
-
-    # -- failed messages
-
-    def lock_errors(self, token: str, seconds: int) -> bool:
-        """Takes or renews the right to take entries out of `errors` (lock.lua)."""
-        answer = self._run(_LOCK, (self.keys.reader,), token, seconds)
-        if answer < 0:
-            raise WrongType(f"{self.keys.reader} holds what never expires, and no gtask has set; delete it")
-        return bool(answer)
-
-    def unlock_errors(self, token: str) -> None:
-        """Gives that right up."""
-        self._run(_LOCK, (self.keys.reader,), token, 0)
-
-    def entries(self, start: int, count: int) -> list[str]:
-        """Entries of `errors`, oldest first; up to `count` (fewer when they are large)."""
-        return list(self._run(_READ, (self.keys.errors,), start, count, REPLY_BYTES))
-
-    def errors_length(self) -> int:
-        """How many entries `errors` has."""
-        with self._asking("_commands") as commands:
-            return int(commands.llen(self.keys.errors))
-
-    def resolve(self, token: str, seconds: int, fates: Sequence[tuple[str, str]]) -> tuple[int, int] | None:
-        """Deals with the first entries of `errors` (resolve.lua): each with REMOVE, STAY, RETRY_AS_IT_IS or RETRY and
-        its message. How many it dealt with, and how many of these are not in `errors` any more; None when the right,
-        which lives on for `seconds`, is another one's."""
-        k = self.keys
-        words: list[bytes] = []
-        for entry, fate in fates:
-            words += (hashlib.sha1(to_bytes(entry), usedforsecurity=False).hexdigest().encode(), to_bytes(fate))
-        answer = self._run(_RESOLVE, (k.errors, k.reader, k.messages, k.totals), token, seconds, *words)
-        return None if answer is None else (int(answer[0]), int(answer[1]))
-
-    # -- where generation stands
-
-    def rewind(self, position: bytes | None, *, purge: bool = False) -> Rewound:
-        """Sets the position from which the next generator goes on, or forgets it; `purge`: and deletes what waits and
-        what has failed (rewind.lua)."""
-        k = self.keys
-        what = ("purge",) if purge else ("forget",) if position is None else ("to", position)
-        answer = self._run(_REWIND, (k.flag, k.generator, k.messages, k.apart, k.errors, k.totals), *what)
-        return Rewound(busy=answer[0] / 1000) if len(answer) == 1 else Rewound(None, *answer)
-
-    # -- looking
-
-    def snapshot(self) -> Status:
-        """What `gtask status` shows, all of one moment."""
-        k = self.keys
-        keys = (k.flag, k.owner, k.generator, k.tasks, k.members, k.reaped, k.totals, k.messages, k.apart, k.errors)
-        ids: list[str] = []
-        while True:
-            answer = self._run(_STATUS, (*keys, *map(k.inflight, ids), *map(k.long, ids)), *ids)
-            if len(answer) > 1:
-                break
-            [ids] = answer
-            with self.understanding():
-                for task_id in ids:
-                    forms.task_id(task_id)
-        with self.understanding():
-            return status_of(answer)
-
-
-def _script(name: str) -> Script:
-    """The script, behind the preludes that its first line names."""
-    folder = resources.files("gtask") / "lua"
-    text = (folder / f"{name}.lua").read_text()
-    needs = re.match(r"-- needs: (.+)\n", text)
-    preludes = needs[1].split() if needs else []
-    return Script("".join((folder / f"{prelude}.lua").read_text() for prelude in preludes) + text)
-
-
-_BEAT, _PUSH, _RELEASE = _script("beat"), _script("push"), _script("release")
-_POP, _CLAIM, _FAIL, _GIVEBACK = _script("pop"), _script("claim"), _script("fail"), _script("giveback")
-_REAP, _READ, _LOCK, _RESOLVE = _script("reap"), _script("read"), _script("lock"), _script("resolve")
-_POSITION, _STATUS, _REWIND = _script("position"), _script("status"), _script("rewind")
-
-# What a task cannot do without: what it calls itself, and what its scripts call (by `pcall` what only accelerates).
-_NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(
-    *(script.calls for script in (_BEAT, _POSITION, _PUSH, _RELEASE, _POP, _CLAIM, _FAIL, _GIVEBACK, _REAP))
-))  # fmt: skip
 
 
 def _plain(seconds: float) -> str:

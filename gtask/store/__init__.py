@@ -1,0 +1,29 @@
+"""All that is asked of Redis. This package alone knows its keys and commands, and imports redis.
+
+Each method of a Store is one attempt. It raises Trouble when Redis does not answer or cannot just now (ask again, see
+outage.py), NotMember when Redis does not know the task, WrongType when a key holds something else.
+"""
+
+from gtask.store.connection import backoff
+from gtask.store.keys import Keys
+from gtask.store.operator import REMOVE, RETRY, RETRY_AS_IT_IS, STAY, OperatorCalls
+from gtask.store.server import REPLY_BYTES
+from gtask.store.tasks import (
+    ALWAYS_ACCEPTED,
+    DEATHS_OF_POISON,
+    Beat,
+    Member,
+    Reaped,
+    Settled,
+    Suspects,
+    TaskCalls,
+)
+
+__all__ = [
+    "ALWAYS_ACCEPTED", "DEATHS_OF_POISON", "REMOVE", "REPLY_BYTES", "RETRY", "RETRY_AS_IT_IS", "STAY", "Beat", "Keys",
+    "Member", "Reaped", "Settled", "Store", "Suspects", "backoff",
+]  # fmt: skip
+
+
+class Store(TaskCalls, OperatorCalls):
+    """What tasks and commands ask of Redis."""

@@ -1,0 +1,90 @@
+"""What commands ask of Redis: failed messages, and a look at everything."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gtask import forms
+from gtask.exceptions import WrongType
+from gtask.status import Status, status_of
+from gtask.store import scripts
+from gtask.store.server import REPLY_BYTES, Server
+from gtask.text import to_bytes
+
+REMOVE, STAY, RETRY_AS_IT_IS, RETRY = "-", "+", "=", ">"  # what becomes of a failed message (resolve.lua)
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """The answer to `rewind`. `busy`: refused, because somebody's flag lives on for so many seconds (negative: for
+    ever); else the position before (None: there was none), and how many messages were deleted."""
+
+    busy: float | None
+    before: str | None = None
+    waiting: int = 0
+    failed: int = 0
+
+
+class OperatorCalls(Server):
+    """Each method is one attempt."""
+
+    # -- failed messages
+
+    def lock_errors(self, token: str, seconds: int) -> bool:
+        """Takes or renews the right to take entries out of `errors` (lock.lua)."""
+        answer = self._run(scripts.LOCK, (self.keys.reader,), token, seconds)
+        if answer < 0:
+            raise WrongType(f"{self.keys.reader} holds what never expires, and no gtask has set; delete it")
+        return bool(answer)
+
+    def unlock_errors(self, token: str) -> None:
+        """Gives that right up."""
+        self._run(scripts.LOCK, (self.keys.reader,), token, 0)
+
+    def entries(self, start: int, count: int) -> list[str]:
+        """Entries of `errors`, oldest first; up to `count` (fewer when they are large)."""
+        return list(self._run(scripts.READ, (self.keys.errors,), start, count, REPLY_BYTES))
+
+    def errors_length(self) -> int:
+        """How many entries `errors` has."""
+        with self._asking("_commands") as commands:
+            return int(commands.llen(self.keys.errors))
+
+    def resolve(self, token: str, seconds: int, fates: Sequence[tuple[str, str]]) -> tuple[int, int] | None:
+        """Deals with the first entries of `errors` (resolve.lua): each with REMOVE, STAY, RETRY_AS_IT_IS or RETRY and
+        its message. How many it dealt with, and how many of these are not in `errors` any more; None when the right,
+        which lives on for `seconds`, is another one's."""
+        k = self.keys
+        words: list[bytes] = []
+        for entry, fate in fates:
+            words += (hashlib.sha1(to_bytes(entry), usedforsecurity=False).hexdigest().encode(), to_bytes(fate))
+        answer = self._run(scripts.RESOLVE, (k.errors, k.reader, k.messages, k.totals), token, seconds, *words)
+        return None if answer is None else (int(answer[0]), int(answer[1]))
+
+    # -- where generation stands
+
+    def rewind(self, position: bytes | None, *, purge: bool = False) -> Rewound:
+        """Sets the position from which the next generator goes on, or forgets it; `purge`: and deletes what waits and
+        what has failed (rewind.lua)."""
+        k = self.keys
+        what = ("purge",) if purge else ("forget",) if position is None else ("to", position)
+        answer = self._run(scripts.REWIND, (k.flag, k.generator, k.messages, k.apart, k.errors, k.totals), *what)
+        return Rewound(busy=answer[0] / 1000) if len(answer) == 1 else Rewound(None, *answer)
+
+    # -- looking
+
+    def snapshot(self) -> Status:
+        """What `gtask status` shows, all of one moment."""
+        k = self.keys
+        keys = (k.flag, k.owner, k.generator, k.tasks, k.members, k.reaped, k.totals, k.messages, k.apart, k.errors)
+        ids: list[str] = []
+        while True:
+            answer = self._run(scripts.STATUS, (*keys, *map(k.inflight, ids), *map(k.long, ids)), *ids)
+            if len(answer) > 1:
+                break
+            [ids] = answer
+            with self.understanding():
+                for task_id in ids:
+                    forms.task_id(task_id)
+        with self.understanding():
+            return status_of(answer)
