@@ -72,7 +72,7 @@ def frame_end(data: bytes, at: int = 0) -> int | None:
 
 
 def words_of(frame: bytes) -> list[bytes]:
-    """The words of a request, which is an array of bulk strings."""
+    """The words of an array of bulk strings, as a request is one."""
     words, at = [], frame.index(b"\r\n") + 2
     while at < len(frame):
         line_end = frame.index(b"\r\n", at)
@@ -92,13 +92,15 @@ class CommandLink(Link):
 
 
 class CommandProxy(Proxy):
-    """A Proxy for one Ambush at a time. `seen` counts the commands that came; `hits` what befell which of them."""
+    """A Proxy for one Ambush at a time. `seen` counts the commands that came; `hits` what befell which of them;
+    `withheld` has the replies that did not arrive, or not as a whole."""
 
     def __init__(self, target: Path) -> None:
         super().__init__(target)
         self._ambush: Ambush | None = None
         self.seen: Counter[str] = Counter()
         self.hits: Counter[tuple[str, str]] = Counter()
+        self.withheld: list[tuple[str, bytes]] = []  # of which command, and the reply
 
     def lay(self, ambush: Ambush) -> None:
         """Waits for the next call of its command."""
@@ -158,8 +160,10 @@ class CommandProxy(Proxy):
     async def _reply(self, link: CommandLink, writer: asyncio.StreamWriter, frame: bytes, ambush: Any) -> None:
         match ambush and ambush.fault:
             case "drop_reply":
+                self.withheld.append((ambush.command, frame))
                 return self._happened(ambush)
             case "reset_amid_reply":
+                self.withheld.append((ambush.command, frame))
                 writer.write(frame[: len(frame) // 2])
                 await asyncio.sleep(HALF_WAY)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
