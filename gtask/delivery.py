@@ -17,13 +17,11 @@ from gtask.exceptions import NotMember, Trouble, Unanswered
 from gtask.outage import Line
 from gtask.outcome import DONE, Failure, Outcome
 from gtask.pace import Clock, ReplySize, SuspectTurns
-from gtask.store import REPLY_BYTES, Member, Settled, Store, Suspects
+from gtask.store import LATEST_BLMOVE, REPLY_BYTES, Member, Settled, Store, Suspects
 
 log = logging.getLogger(__name__)
 
 NEAR = 16  # messages in the list beside which an acknowledgement is as quick as without them
-
-ASTRAY = 3600.0  # seconds: a BLMOVE of which no answer came is not served later than this (reap.lua)
 
 
 class Hand(ABC):
@@ -258,7 +256,7 @@ class AtLeastOnce(Hand):
             self.newest = self._clock()
         if self._astray is not None:  # each look at what may have come late is twice as late as the one before
             lost, now = self._astray[0], self._clock()
-            self._astray = (lost, now + (now - lost)) if now - lost < ASTRAY else None
+            self._astray = (lost, now + (now - lost)) if now - lost < LATEST_BLMOVE else None
 
     def _settled(self, finished: list[str], want: int) -> Settled:
         """What to tell of the messages in hand: what stays or what is finished, whichever is shorter."""

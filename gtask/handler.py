@@ -37,13 +37,13 @@ class Idle:
     def __init__(self) -> None:
         self.count = 0
         self.waking = False  # one of them has been woken and has not run yet
-        self._rouse = Semaphore(0)
+        self._wake = Semaphore(0)
 
     def wait(self) -> None:
         """Until this worker is woken."""
         self.count += 1
         try:
-            self._rouse.acquire()
+            self._wake.acquire()
         finally:
             self.count -= 1
             self.waking = False
@@ -51,12 +51,12 @@ class Idle:
     def wake_one(self) -> None:
         """There is something to do for one more."""
         self.waking = True
-        self._rouse.release()
+        self._wake.release()
 
     def wake_all(self) -> None:
         """All are to look what there is now."""
         for _ in range(self.count):
-            self._rouse.release()
+            self._wake.release()
 
 
 class Handler:

@@ -11,6 +11,7 @@ from gtask.store.server import REPLY_BYTES
 from gtask.store.tasks import (
     ALWAYS_ACCEPTED,
     DEATHS_OF_POISON,
+    LATEST_BLMOVE,
     Beat,
     Member,
     Reaped,
@@ -20,8 +21,8 @@ from gtask.store.tasks import (
 )
 
 __all__ = [
-    "ALWAYS_ACCEPTED", "DEATHS_OF_POISON", "REMOVE", "REPLY_BYTES", "RETRY", "RETRY_AS_IT_IS", "STAY", "Beat", "Keys",
-    "Member", "Reaped", "Settled", "Store", "Suspects", "backoff",
+    "ALWAYS_ACCEPTED", "DEATHS_OF_POISON", "LATEST_BLMOVE", "REMOVE", "REPLY_BYTES", "RETRY", "RETRY_AS_IT_IS", "STAY",
+    "Beat", "Keys", "Member", "Reaped", "Settled", "Store", "Suspects", "backoff",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from gtask.text import printable, to_bytes
 ALWAYS_ACCEPTED = 1 << 20  # bytes: proto-max-bulk-len cannot be less
 DEFAULT_LARGEST = 512 << 20
 DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes to `errors`
+LATEST_BLMOVE = 3600  # seconds: a BLMOVE of which no answer came is not served later than this
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ class TaskCalls(Server):
             scripts.REAP,
             (k.messages, k.inflight(task_id), k.tasks, k.members, k.claims, k.errors, k.totals, k.suspects,
              k.reaped, k.long(task_id)),
-            task_id, DEATHS_OF_POISON, sha1, record,
+            task_id, DEATHS_OF_POISON, sha1, record, LATEST_BLMOVE,
         )  # fmt: skip
         match answer:
             case [-1, _]:

@@ -490,12 +490,12 @@ end}, {__index = real})
 def test_hiccups_within_the_scripts_depose_nobody(redis, fleet, monkeypatch) -> None:
     for name in ("_BEAT", "_PUSH", "_RELEASE"):
         monkeypatch.setattr(scripts, name, Script(HICCUPS + getattr(scripts, name).text))
-    task = fleet.join(heartbeat=5)
+    task = fleet.join(heartbeat=60)
     assert task.beat().elected
     for number in range(3):
         assert task.beat().renewed
         assert task.push(number, b"%d" % number)
-    redis.set("generatorIsActive", 1, ex=10)
+    redis.set("generatorIsActive", 1, ex=120)
     assert task.push(3, b"not ours any more") is None, "another program's SET is seen all the same"
     redis.delete("generatorIsActive")
     assert task.beat().elected

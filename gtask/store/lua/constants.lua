@@ -7,4 +7,3 @@ local function longest_pause(failures) -- milliseconds: nobody is elected for lo
   return 1000 * math.min(60, 2 ^ (failures - 1))
 end
 local SUSPECTS_TOGETHER = 10 -- as many suspects are tried at once while there are many (reap.lua)
-local LATEST_BLMOVE = 3600 -- seconds: a BLMOVE is not served later than this after its task's death

@@ -15,7 +15,7 @@
 -- `reaped`, where its score is the time of the next look at its list. Each look is twice as long after the death as the
 -- one before.
 -- KEYS messages inflight tasks members claims errors totals suspects reaped long
--- ARGV id limit hash record
+-- ARGV id limit hash record latest_blmove(seconds after the task's death)
 --      `record` is the failure record of the message with this SHA-1, after an answer that asked for it. An empty one
 --      stores the message as it is.
 -- -> {moved, poisoned}; {-1, 0}: the task lives; {-2, bytes, hash}: it holds one message, of this size, which goes to
@@ -78,7 +78,7 @@ redis.call('ZREM', tasks, id)
 if member then
   store_death(claims, id, now)
   redis.call('ZADD', reaped, look_at, id)
-elseif last.died and now - last.died < LATEST_BLMOVE then
+elseif last.died and now - last.died < tonumber(ARGV[5]) then
   local look = redis.call('ZSCORE', reaped, id)
   if not look or tonumber(look) <= now then redis.call('ZADD', reaped, now + (now - last.died), id) end
 else
