@@ -78,10 +78,10 @@ class TaskProcess:
 
     def _drain(self, stream: Any) -> None:
         kept = 0
-        while line := stream.readline(KEPT // 10):
-            self.error_bytes += len(line)
-            self.errors.append(line)
-            kept += len(line)
+        while data := stream.read1(KEPT // 10):
+            self.error_bytes += len(data)
+            self.errors.append(data)
+            kept += len(data)
             while kept > KEPT:
                 kept -= len(self.errors.popleft())
 
@@ -101,7 +101,7 @@ class TaskProcess:
 
     @property
     def stderr(self) -> str:
-        return b"".join(self.errors.copy()).decode()
+        return b"".join(self.errors.copy()).decode(errors="replace")
 
     def is_generator(self) -> bool:
         """As its last report of a role says."""

@@ -56,6 +56,15 @@ class Nemesis:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.fired.items()))
         return f"GTASK_FAULTS_SEED={seed}: {self.fired.total()} faults of {len(self.fired)} kinds: {kinds}"
 
+    def evidence(self) -> str:
+        """What the tasks have said last, and what the server knows of the generator."""
+        said = [f"task {task.pid} ({task.process.poll()}): {task.stderr[-1000:]}" for task in self.tasks]
+        with self.server.client() as client:
+            known = {name: value[:100] for name, value in client.hgetall("generator").items()}
+            flag, owner = client.pttl("generatorIsActive"), client.get("generatorId")
+            waiting = client.llen("messages")
+        return "\n".join([*said, f"{known}, flag {flag} ms, owner {owner}, {waiting} messages wait"])
+
     def let_work(self, after: str, messages: int) -> float:
         """Waits until the fleet has generated so many more messages; the first of them must come within RECOVERY.
         Returns the seconds until that one."""

@@ -70,6 +70,9 @@ def under_fire(new_server, start, folder: Path, kinds: list[str], seed: int) -> 
                 nemesis.inject(kind, KINDS[kind], chance)
             end = quiet(server, folder)
             violations = broken_promises(history.read(server.folder), end, started, nemesis)
+        except AssertionError:
+            print(nemesis.evidence())
+            raise
         finally:
             hits = sorted(f"{command} {count} x {fault}" for (fault, command), count in proxy.hits.items())
             print(f"commands: {dict(proxy.seen)}; hit: {', '.join(hits)}")
