@@ -4,6 +4,7 @@ A setting is `--max-backlog` on the command line, `GTASK_MAX_BACKLOG` in the env
 The command line beats the environment, and the environment beats the default.
 """
 
+import ast
 import logging
 import math
 import re
@@ -16,12 +17,16 @@ from docopt import DocoptExit, docopt
 
 from gtask import __version__, urls
 from gtask.exceptions import UsageError
+from gtask.text import printable
 
 LARGEST = 1_000_000_000  # seconds, or milliseconds: what clocks, sockets and Redis can still count
 COUNTABLE = 10**18  # Redis counts in 64 bits
 AT_MOST_ONCE, AT_LEAST_ONCE = "at-most-once", "at-least-once"
 WIDTH = 104  # columns of the help text
 GUTTER = 23  # columns before the descriptions of options
+
+# docopt names what it could not place as the repr of its own objects; the text in them has either kind of quotes.
+_UNPLACED = re.compile(r"""(?:Option|Argument)\((?:None, )?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
 Parser = Callable[[str], Any]  # raises ValueError with the reason
 
@@ -97,11 +102,9 @@ def read(program: str, usage: str, arguments: Sequence[str]) -> dict[str, Any]:
         return dict(docopt(usage, list(arguments), version=f"{program} {__version__}"))
     except DocoptExit as error:
         first = str(error).split("\n", 1)[0]
-        # docopt names what it could not place as the repr of its own objects.
-        unplaced = re.findall(r"(?:Option|Argument)\((?:None, )?'([^']*)'", first)
-        if unplaced:
-            first = f"unknown or misplaced: {' '.join(map(urls.masked, unplaced))}"
-        elif first.startswith("Usage"):
+        if unplaced := [ast.literal_eval(word) for word in _UNPLACED.findall(first)]:
+            first = f"unknown or misplaced: {' '.join(printable(urls.masked(word)) for word in unplaced)}"
+        elif first.startswith(("Usage", "Warning")):
             first = "unknown or misplaced arguments"
         raise UsageError(f"{first} ({program} --help shows what there is)") from None
 
