@@ -23,6 +23,7 @@ from gtask.exceptions import (
     EXIT_STUCK,
     GtaskError,
     Trouble,
+    WrongType,
 )
 from gtask.functions import Handle
 from gtask.generator import End, Generator
@@ -270,7 +271,7 @@ class Task:
             self._generator.stop()
         if self._generating is not None:
             self._generating.join(timeout=grace + JOIN)
-        with suppress(Trouble):  # Redis is away, and the flag expires by itself
+        with suppress(Trouble, WrongType):  # Redis is away, or holds another program's data; the flag expires by itself
             self._line.of("release").retry(self._election.resign)
         if unfinished := self._handler.finish(deadline):
             where = "back in the queue" if self._supply.hand.kept_in_redis else "in errors"
@@ -325,7 +326,8 @@ class Task:
         except Trouble:
             log.debug("%s ended without Redis", name)
         except GtaskError as error:
-            say(str(error))
+            if self._code != error.code:  # said already: several greenlets meet the same key
+                say(str(error))
             self.end(error.code)
         except Exception:
             log.exception("a bug in gtask (%s)", name)
