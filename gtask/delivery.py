@@ -21,7 +21,7 @@ from gtask.store import LATEST_BLMOVE, REPLY_BYTES, Member, Settled, Store, Susp
 
 log = logging.getLogger(__name__)
 
-NEAR = 16  # messages in the list beside which an acknowledgement is as quick as without them
+NEAR = 16  # so many unfinished messages may stay in the list, for beside them an acknowledgement is still quick
 
 
 class Hand(ABC):
@@ -96,7 +96,9 @@ class Hand(ABC):
         return taken[::-1]
 
     def _next(self) -> int:
-        self._seq += 1  # none may be skipped: Redis would take this for a return to an older state of its own
+        # No number may be skipped. Redis takes a gap as a sign that it has itself gone back in time, and refuses the
+        # call.
+        self._seq += 1
         return self._seq
 
     def _make(self, call: Call, line: Line) -> None:
@@ -108,7 +110,8 @@ class Hand(ABC):
         call = self._unanswered
         if call is None:
             return
-        older = call.member is not self.member  # then it can be refused, and is, without a word about this membership
+        # A call of the membership before may be refused. That says nothing about the present one.
+        older = call.member is not self.member
         try:
             reply = line.ask(call.attempt)
         except NotMember:
@@ -118,16 +121,17 @@ class Hand(ABC):
             if not older:
                 raise
             return
-        if self._unanswered is call:  # or else the native thread has made it again meanwhile, and got the same reply
+        # Otherwise the native thread has made the call again meanwhile, and has dealt with the same reply.
+        if self._unanswered is call:
             self._unanswered = None
             call.done(reply)
 
 
 class AtMostOnce(Hand):
-    """The source's BLPOP: what is taken is out of Redis, and lost with the process.
+    """The source's BLPOP: what is taken is out of Redis, and is lost with the process.
 
-    So it stays this task's own whatever becomes of the membership: the next one's hand is the same, and what is still
-    to be said is said as the new member.
+    So it stays this task's own whatever becomes of the membership. The same hand serves under the next one, and what
+    Redis has not been told yet it learns from the new member.
     """
 
     kept_in_redis = False
@@ -142,8 +146,11 @@ class AtMostOnce(Hand):
         line.ask(partial(self._pop, want))
 
     def _pop(self, want: int, store: Store) -> None:
+        """One request. When its reply is lost, so are its messages, which this way of delivery permits. The attempt
+        after it is not a repeat: it takes other messages, and asks for less because the reply may have been too
+        large."""
         reply_bytes = self._reply_size.bytes(self._clock())
-        want = want * reply_bytes // REPLY_BYTES  # small messages too: it is not known what was too large
+        want = want * reply_bytes // REPLY_BYTES  # small messages get fewer too, for nobody knows what was too large
         # One message is what BLPOP is for; only a batch is worth a call that may find nothing.
         if want <= 1:
             return
@@ -282,7 +289,7 @@ class AtLeastOnce(Hand):
                 else:
                     stay.append(message)
         self._near = stay
-        # Whoever wants more has begun all that is in hand: what is not finished by now takes long.
+        # A task asks for more only when it has begun all that is in hand. So what is not finished by now takes long.
         away = want > 0 and len(stay) > NEAR
         if away:
             self._long.update(stay)
@@ -334,7 +341,7 @@ class AtLeastOnce(Hand):
 
     def leave(self, line: Line) -> None:
         if self.owes:
-            self.take(0, line)  # what this might bring is still on the list and goes back with the rest
+            self.take(0, line)  # should this bring a message, it is still on the list and goes back with the rest
         self.ready.clear()
         astray = self._waiting or self._astray is not None
         self._make(Leave(member=self.member, seq=self._next(), astray=astray), line)
@@ -346,7 +353,7 @@ class AtLeastOnce(Hand):
 
 
 def _emptied(items: list[Any]) -> list[Any]:
-    """What it held. Another thread may append to it at the same time."""
+    """Empties the list and returns what it held. Another thread may append to it at the same time."""
     taken = items[:]
     del items[: len(taken)]
     return taken

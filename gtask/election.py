@@ -14,7 +14,7 @@ from gtask.store import Beat, Member, Store
 
 log = logging.getLogger(__name__)
 
-# Redis removes a key in the millisecond after its life; asking in that very one would be too early.
+# Seconds. Redis removes a key in the millisecond after its life, so who asks exactly at its end comes too early.
 AFTER_EXPIRY = 0.002
 
 
@@ -92,8 +92,8 @@ class Election:
         return beat
 
     def _warn_of_an_endless_flag(self, endless: bool) -> None:
-        """It is not taken, for its owner may live; but somebody has to know. Said once: at the second beat, for a
-        program may set the flag and its life by two commands."""
+        """Warns of a flag that never expires. It is not taken, for its owner may live, but somebody has to know. The
+        warning comes once, at the second beat, because a program may set the flag and its life by two commands."""
         self._endless = self._endless + 1 if endless else 0
         if self._endless == 2:
             flag = self._store.keys.flag
@@ -101,13 +101,13 @@ class Election:
                         "generate; if no other program does, delete it: redis-cli DEL %s", flag, flag)  # fmt: skip
 
     def _say_whose(self, before: str | None) -> None:
-        """A renamed function is no reason to refuse; but one that was changed by mistake should be seen."""
+        """Says when another function has generated before. That is no reason to refuse, but it may be a mistake."""
         if before not in (None, self._generate):
             log.warning("%s goes on where %s left off", self._generate, before)
 
     def refused(self, term: Term) -> None:
-        """A push was refused in `term`: it is over, even if the next heartbeat finds the flag still this task's
-        (a Redis that went back in time, after a restart or a failover, knows less than was pushed)."""
+        """Ends `term`, in which a push was refused, even if the next heartbeat would find that the flag is still this
+        task's. A Redis that went back in time, after a restart or a failover, knows less than was pushed."""
         with self._asking:
             if self.term is term:
                 self.term = None
@@ -125,7 +125,7 @@ class Election:
 
     def resign(self) -> None:
         """Gives the flag up, so that another task generates at once. Raises Trouble; bears repeating."""
-        with self._asking:  # a heartbeat on its way would take the flag again
+        with self._asking:  # otherwise a heartbeat that is on its way could take the flag again
             self.candidate = False
             if self.term is not None:
                 self._store.release(self.term.member, self.term.number)

@@ -1,8 +1,8 @@
 """Handles: a fixed crew of greenlets works off what is in hand and fetches more when that is used up.
 
-No greenlet is made for a message, and none stands between fetching and handling: the worker that finds nothing in
-hand fetches the next batch itself, and that call also acknowledges what is finished. A worker that starts a message
-while more are in hand wakes one idle colleague, so a message that blocks holds up none of its neighbours.
+No greenlet is made for a message, and none stands between fetching and handling. The worker that finds nothing in hand
+fetches the next batch itself, and that call also acknowledges what is finished. A worker that starts a message while
+more are in hand wakes one idle worker. So a message that blocks holds up none of its neighbours.
 """
 
 import logging
@@ -27,8 +27,8 @@ from gtask.yielding import SLICE, let_others_run
 
 log = logging.getLogger(__name__)
 
-BLOCKED_FOR = 1.0  # seconds: until it is asked again whether there is nothing for hands that are not empty
-FAILURES_LOG_INTERVAL = 10.0
+BLOCKED_FOR = 1.0  # seconds until a task that gets nothing before its hands are empty asks again
+FAILURES_LOG_INTERVAL = 10.0  # seconds
 
 
 class Idle:
@@ -70,7 +70,7 @@ class Handler:
         self._running: dict[int, str | None] = {}  # each worker's message that it has started and not finished
         self._idle = Idle()
         self._yield_at = 0.0
-        self._yielding = False  # a worker lets the others run, and goes on after that
+        self._yielding = False  # a worker is letting the others run, and will go on after that
         self._ending = False
         self._change = Event()  # for `finish`: a worker has ended
         self._log_at = 0.0
@@ -83,12 +83,12 @@ class Handler:
         self._idle.wake_all()
 
     def start_no_more(self) -> None:
-        """From now on no message is started. A signal's handler may call this: it only sets a flag, so it holds even
-        while the workers compute one after the other and no other greenlet comes to its turn."""
+        """From now on no message is started. This only sets a flag, so any thread may call it, and it holds even while
+        the workers compute one after the other and no other greenlet runs."""
         self._ending = True
 
     def forked(self) -> None:
-        """This is a forked child: the worker that comes back from `handle` here ends it."""
+        """Makes a forked child end when its worker comes back from `handle`."""
         self._yield_at = 0.0
 
     def finish(self, deadline: float) -> int:
@@ -144,7 +144,7 @@ class Handler:
                     self.work_off(hand, number)
                 self._change.set()
                 return
-            except GtaskError:  # ours, and the end of this task
+            except GtaskError:  # an error of ours, which ends the task
                 raise
             except BaseException as error:
                 strays.say(error)
@@ -158,7 +158,7 @@ class Handler:
         while ready and not self._ending:
             try:
                 message = ready.popleft()
-            except IndexError:  # the native thread has just returned it
+            except IndexError:  # the native thread has just given the last one back
                 break
             if idle.count and not (idle.waking or self._yielding) and (ready or not supply.waiting):
                 idle.wake_one()
@@ -168,7 +168,7 @@ class Handler:
                 if result is not None:
                     check_result(result)
                 outcome = DONE
-            except BaseException as error:  # SystemExit, gevent.Timeout: no less a failure of this message
+            except BaseException as error:  # SystemExit and gevent.Timeout are failures of this message too
                 if forks.happened:
                     forks.end(error)
                 totals.errors += 1
@@ -186,7 +186,9 @@ class Handler:
         if self.supply.stale:
             self.supply.give_back()
         if self._yielding:
-            self._idle.wait()  # one that goes on is enough: in one turn of the loop all of them would take a slice each
+            # Only one worker may continue after a yield. If all of them did, each would use a full slice within one
+            # turn of the loop, and the heartbeat would starve.
+            self._idle.wait()
             return
         self._yielding = True
         try:
@@ -201,7 +203,7 @@ class Handler:
         while not self._ending:
             if not supply.stopped.is_set():
                 supply.fetch(self._totals.processed)
-            if self._ending:  # it has come while this worker waited for its turn or for Redis
+            if self._ending:  # the end has come while this worker waited for its turn or for Redis
                 break
             hand = supply.hand
             if hand.ready:

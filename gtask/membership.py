@@ -34,7 +34,8 @@ class Membership:
         self.join(instead_of=self.member)
 
     def close(self) -> None:
-        """The task is ending: an id taken now would be burnt, and stay in Redis as a task that nobody runs."""
+        """No more ids are taken, because the task is ending. A new one would stay in Redis as a task that nobody
+        runs."""
         self._ending = True
 
     def join(self, instead_of: Member, *, to_store: bool = False) -> Member:

@@ -1,4 +1,4 @@
-"""When Redis is away: ask again with backoff, say it once, say how long it was (sidekiq's habit)."""
+"""While Redis is away: calls are retried with backoff, the log says so once, and in the end for how long it was."""
 
 import logging
 from collections.abc import Callable
@@ -19,16 +19,16 @@ class Outage:
     """Knows whether Redis is away, for all greenlets of a process."""
 
     def __init__(self, address: str, backoff: Callable[[int], float]) -> None:
-        """`backoff(failures)` gives the seconds to the next try."""
+        """`backoff(failures)` gives the seconds until the next attempt."""
         self._address = address
         self._backoff = backoff
         self._since = 0.0
         self._without: set[str] = set()  # who waits for Redis
 
     def retry(self, who: str, attempt: Callable[[], T], give_up: Event) -> T:
-        """The result of the first attempt that Redis answers; attempts must bear repeating.
+        """Returns the result of the first attempt that Redis answers. An attempt must be such that it may be repeated.
 
-        Raises Trouble, the last one, once `give_up` is set.
+        `who`: the name of the caller, for counting who waits. Raises the last Trouble once `give_up` is set.
         """
         failures = 0
         since = 0.0
@@ -37,8 +37,8 @@ class Outage:
                 result = attempt()
             except Trouble as trouble:
                 failures += 1
-                # The first failure may be a connection that an outage has broken of which others were the first
-                # to know: Redis is back already, and the second attempt connects anew.
+                # The first failure says little. An outage that is over, and of which others have told, may have broken
+                # this connection too; then the second attempt connects anew and succeeds.
                 if failures == 1:
                     since = monotonic()
                 else:
@@ -46,7 +46,7 @@ class Outage:
                 if give_up.wait(self._backoff(failures)):
                     self._without.discard(who)
                     raise
-            except BaseException:  # who asked does not wait for Redis any more
+            except BaseException:  # an error that no retry helps; so this caller does not wait for Redis any more
                 self._without.discard(who)
                 raise
             else:
@@ -67,23 +67,24 @@ class Outage:
 
 
 class Line:
-    """How somebody asks Redis: by which connections, and again until when; or once, without an `outage`."""
+    """How a part of the task asks Redis: over which connections, and how long it retries; without an `outage`,
+    never."""
 
     def __init__(self, store: Store, outage: Outage | None = None, who: str = "", give_up: Event | None = None) -> None:
-        """`who`: as whom the outage knows who asks; `give_up`: set when it is in vain."""
+        """`who`: the name under which the outage knows the caller. `give_up`: when set, it retries no more."""
         self.store = store
         self._outage = outage
         self._who = who
         self._give_up = give_up or Event()
 
     def of(self, who: str, give_up: Event | None = None) -> "Line":
-        """The same for somebody else."""
+        """The same for another caller."""
         return Line(self.store, self._outage, who, give_up or self._give_up)
 
     def ask(self, attempt: Callable[[Store], T]) -> T:
-        """The result of `attempt(store)`. Raises Trouble when there was no answer, or none until it was in vain."""
+        """The result of `attempt(store)`. Raises Trouble when there was no answer, or none until it gave up."""
         return self.retry(partial(attempt, self.store))
 
     def retry(self, attempt: Callable[[], T]) -> T:
-        """The same for an attempt that has its store."""
+        """The same for an attempt that has its store already."""
         return attempt() if self._outage is None else self._outage.retry(self._who, attempt, self._give_up)

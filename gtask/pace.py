@@ -1,24 +1,27 @@
-"""How much to take at once, and when to turn to suspects. Nothing here knows a clock: who asks says what time it is."""
+"""How much to take at once, and when to turn to suspects. Nothing here looks at a clock: whoever asks says the time."""
 
 import math
 from collections.abc import Callable
 
 Clock = Callable[[], float]  # says how many seconds it is now; it never goes back
 
-HORIZON = 0.05  # seconds of work in hand: fair to other tasks, few duplicates after a crash
-LARGEST = 1000  # beyond it a round trip costs less than 1 % of the batch
-GROWTH = 4  # one batch tells little about the next: grow step by step
-MEMORY = 0.1  # seconds of work after which a measurement has faded
+# Seconds of work that a task takes at once: little enough to be fair to other tasks, and to repeat little after a
+# crash.
+HORIZON = 0.05
+LARGEST = 1000  # messages: beyond this a round trip costs less than 1 % of its batch, so more would gain nothing
+GROWTH = 4  # a batch is at most so many times as large as the one before, which tells little about the next
+MEMORY = 0.1  # seconds of work after which a measurement counts for little
 
 
 class BatchSize:
-    """How many messages: as many as this process starts in 50 ms, as measured. A handler's first one comes alone."""
+    """How many messages to take: as many as this process handles in 50 ms, as measured. The first one comes alone."""
 
     def __init__(self) -> None:
         self.idle()
 
     def idle(self) -> None:
-        """Nothing came for a while, or too much: what was measured says nothing about what comes next."""
+        """Forgets what was measured. Nothing came for a while, or too much, so it says nothing about what comes
+        next."""
         self._rate = 0.0  # messages a second
         self._want = 1
 
@@ -37,8 +40,8 @@ class BatchSize:
 class SuspectTurns:
     """When a busy task turns to the suspects (reap.lua), which need a task with empty hands.
 
-    While its hands run empty it takes nothing else, so its turns are at most a fifth of its time. One in which its
-    hands did not get empty is followed by one that is twice as long.
+    During its turn it takes nothing else, so that its hands run empty; therefore turns are at most a fifth of its time.
+    When its hands did not get empty within a turn, the next one is twice as long.
     """
 
     SHORTEST = 1.0  # seconds
@@ -51,7 +54,7 @@ class SuspectTurns:
         self._served = False
 
     def mine(self, now: float, *, waiting: bool) -> bool:
-        """Whether it is this task's turn. `waiting`: there are suspects that wait."""
+        """Whether it is this task's turn `now`. `waiting`: there are suspects that wait."""
         if self._began is None:
             if waiting and now >= self._not_before:
                 self._began, self._served = now, False
@@ -69,9 +72,9 @@ class SuspectTurns:
 class ReplySize:
     """How large a reply to ask for, in bytes.
 
-    One that was lost may have been thrown away by Redis together with the connection (client-output-buffer-limit), and
-    the next one of that size would be, too: so each loss halves it. It grows again when all has been quiet for a while,
-    each time a longer one.
+    A reply may be lost because of its size: Redis closes a connection whose reply does not fit into its buffers
+    (client-output-buffer-limit), and would do so again with the next one. So each loss halves the size. It doubles
+    after a time without losses, and that time gets longer with each loss.
     """
 
     QUIET = 10.0  # seconds, at first
@@ -83,14 +86,14 @@ class ReplySize:
         self._grows_at = 0.0
 
     def bytes(self, now: float) -> int:
-        """At this time."""
+        """How much to ask for `now`."""
         if self._bytes < self._most and now >= self._grows_at:
             self._bytes = min(2 * self._bytes, self._most)
             self._grows_at = now + self._quiet
         return self._bytes
 
     def lost(self, now: float) -> int:
-        """A reply was lost. How much to ask for instead."""
+        """A reply was lost. Returns how much to ask for instead."""
         self._bytes = max(1, self._bytes // 2)
         self._grows_at = now + self._quiet
         self._quiet = min(2 * self._quiet, self.LONGEST)

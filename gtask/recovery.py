@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 def recover(store: Store, task_id: int) -> None:
     """Returns a dead task's messages to the queue. Raises Trouble; bears repeating.
 
-    The failure record of a message that has killed its holders is written here and not by the script, because JSON
-    of any bytes is Python's business; the script says when it needs one, and of which message.
+    The script moves messages, and says when it needs the failure record of a message that has killed its holders. The
+    record is made here, because Lua cannot write JSON of any bytes.
     """
     reaped = store.reap(task_id)
     while reaped.poison:
-        record = ""  # of a message so large that Redis might not take its record: the message as it is
+        record = ""  # this stores the message as it is, for of a large one Redis might not take the record
         if reaped.poison_bytes <= LARGE:
             reason = f"killed the {DEATHS_OF_POISON} tasks that handled it"
             record = failure_record(store.first_held(task_id), reason, task_id)

@@ -20,11 +20,12 @@ from gtask.recovery import Recovery
 from gtask.store import Store
 from gtask.turn import Turn
 
-STALE = 2 * HORIZON  # seconds: what could not be started by then goes back, others may be free
+STALE = 2 * HORIZON  # seconds: what was not started by then goes back, because other tasks may be free
 
 
 class Supply:
-    """Owner of the hand: the present one is `hand`, and whoever wants to talk to Redis about it waits for the turn."""
+    """Owner of the hand. The present one is `hand`; whoever wants to talk to Redis about it has to wait for the
+    turn."""
 
     def __init__(
         self, kind: type[Hand], line: Line, membership: Membership, recovery: Recovery, clock: Clock = monotonic
@@ -68,7 +69,7 @@ class Supply:
         finally:
             self.waiting = False
         if hand is not self.hand:
-            self._recovery.look_after(hand.member.task_id)  # for what came now came too late for the reaper
+            self._recovery.look_after(hand.member.task_id)  # a message that came now was too late for the reaper
         if not hand.ready:
             self._batch_size.idle()
         if self.hand.ready or self.hand.owes:
@@ -106,7 +107,7 @@ class Supply:
     def stop_taking(self, deadline: float = inf) -> None:
         """No more are taken. Ends a wait that goes on; returns when it has ended, or at the `deadline` on the clock."""
         self.stopped.set()
-        # The command that waits may not have reached Redis yet, so one call may come too early.
+        # The waiting command may not have reached Redis yet. Then the first of these calls comes too early.
         while self.waiting and self.stopped.is_set():
             with suppress(Trouble):
                 self._line.store.unblock()
