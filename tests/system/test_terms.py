@@ -250,7 +250,7 @@ def test_a_generate_that_catches_everything_goes_on_for_no_second_message(
     write(STUBBORN)
     task = start("--redis", server.url, "--generate", "jobs:yields_on", *QUICKLY)
     wait_until(lambda: generated(redis) > 5)
-    redis.set("generatorIsActive", 1, ex=60)
+    redis.set("generatorIsActive", 1, ex=600)
     line = wait_until(lambda: "while it was ended" in task.stderr and task.stderr)
     assert re.search(
         r"WARNING while it was ended, jobs:yields_on raised RuntimeError: generator ignored GeneratorExit "
@@ -278,7 +278,7 @@ def test_a_generate_that_never_ends_ends_its_task_with_75_and_a_line(server, red
     if by == "TERM":
         task.send(signal.SIGTERM)
     else:
-        redis.set("generatorIsActive", 1, ex=60)
+        redis.set("generatorIsActive", 1, ex=600)
     assert task.wait() == 75
     [line] = task.stderr.splitlines()
     said = r"ERROR jobs:never_ends was told to end and is still there after 1 s \(jobs\.py:\d+ never_ends\); so this"
