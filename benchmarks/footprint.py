@@ -133,9 +133,8 @@ def frame(tasks: int) -> float:
     """Seconds of the monitor's own code for one picture in which every total has changed."""
     from gmonitor.events import Reported, Started
     from gmonitor.fleet import Fleet
-    from gmonitor.screen import Screen
+    from gmonitor.terminal import Screen, Writer
     from gmonitor.view import render
-    from gmonitor.writer import Writer
     from gtask.protocol import Processed
 
     os.environ.setdefault("TERM", "xterm-256color")

@@ -13,7 +13,7 @@ def main() -> None:
     end_at_interrupt()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a TERM that our starter has blocked would be so for the tasks too
     ensure_standard_files()
-    from gmonitor.guard import Guard  # noqa: PLC0415
+    from gmonitor.watchdog import Guard  # noqa: PLC0415
 
     guard = Guard.fork()  # before there is an event loop that it would share
 

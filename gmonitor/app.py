@@ -28,14 +28,13 @@ from gmonitor.events import (
     Tick,
 )
 from gmonitor.fleet import Fleet
-from gmonitor.guard import MARK, Guard
 from gmonitor.supervisor import Supervisor
 from gmonitor.tasklog import TaskLog
-from gmonitor.wire import Grace
-from gmonitor.writer import say
+from gmonitor.terminal import say
+from gmonitor.watchdog import MARK, Grace, Guard
 from gtask.exceptions import UsageError
 
-QUEUE = 1000  # events; whoever has more for us waits, and so does the task behind it
+QUEUE = 1000  # events; a greenlet that has more waits, and so does the task whose pipe it reads
 AGAIN = "ending the tasks …  [q] kill them at once"
 
 
@@ -49,7 +48,8 @@ class App:
         self._hub = gevent.get_hub()
         self._queue: Queue[tuple[float, Any]] = Queue(QUEUE)
         self._embedded: Embedded | None = None
-        # Python programs that print reports without flushing are heard at once, unless they wish otherwise.
+        # PYTHONUNBUFFERED: Python programs that print reports without flushing are heard at once, unless the user has
+        # set it otherwise.
         self._environ = {"PYTHONUNBUFFERED": "1", **environ, "GTASK_MONITORED": "1", MARK: guard.run}
         self._log = TaskLog(config.log, self._complain) if config.log else None
         self._supervisor = Supervisor(
@@ -69,7 +69,7 @@ class App:
 
     def run(self) -> int:
         """Runs until the user ends it; gives the exit code. Raises GtaskError."""
-        self._hub.handle_error = self._crashed  # no greenlet dies unseen
+        self._hub.handle_error = self._crashed  # so that no greenlet dies unseen
         tree.adopt_orphans()
         self._guard.tell(Grace(self._config.grace))
         ends = self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -88,7 +88,7 @@ class App:
                 at, event = self._queue.get()
                 try:
                     self._step(at, event)
-                except OSError as error:  # it concerns this one step; the fleet goes on
+                except OSError as error:  # What the system refuses concerns this one step, and the fleet goes on.
                     self._apply(Noted(f"the system refuses: {error}"), at)
         finally:
             self._display.close()
@@ -101,9 +101,9 @@ class App:
                 say(f"gmonitor: {missing} lines could not be written to {self._config.log}")
             for watcher in ends:
                 watcher.cancel()
-            for number in (signal.SIGINT, signal.SIGTERM):  # an impatient one has nothing left to end
+            for number in (signal.SIGINT, signal.SIGTERM):  # Nothing is left that impatience could end.
                 signal.signal(number, signal.SIG_IGN)
-        if self._ending.left:  # in the kernel's hands, such as a disk that does not answer
+        if self._ending.left:  # They wait in the kernel, for instance for a disk that does not answer.
             say(f"gmonitor: SIGKILL has not ended pid {', '.join(map(str, self._ending.left))}")
         if self._ending.failure:
             raise self._ending.failure
@@ -158,7 +158,7 @@ class App:
     def _interrupt_groups(self, at: float) -> None:
         """A wrapper such as `sh -c 'gtask; …'` keeps the signal for itself: then all in its group get it."""
         for task in self._fleet.generators:
-            if task.deaf and not self._ending.begun:
+            if task.ignored_interrupt and not self._ending.begun:
                 self._supervisor.interrupt_group(task.pid)
                 self._apply(GroupAsked(task.pid), at)
 
@@ -166,7 +166,7 @@ class App:
         left: list[int] = []
         try:
             left = self._supervisor.end()
-        finally:  # whatever happened, the loop must not wait for ever
+        finally:  # Whatever has happened, the loop must not wait for ever.
             self._post(Finished(tuple(left)))
 
     def _terminal(self, number: int) -> None:
@@ -174,7 +174,8 @@ class App:
         match number:
             case signal.SIGTSTP:
                 self._display.suspend()
-                for handler in self._job_control:  # back to the default, which stops us here, and to go on here
+                # The default action stops this process here, and SIGCONT lets it go on here.
+                for handler in self._job_control:
                     handler.cancel()
                 os.kill(os.getpid(), signal.SIGTSTP)
                 self._job_control = self._catch(signal.SIGTSTP, signal.SIGCONT)
@@ -220,7 +221,7 @@ class App:
         return [
             gevent.signal_handler(number, self._post, Signalled(number))
             for number in numbers
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN  # nohup means it
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN  # nohup has ignored it
         ]
 
     def _post(self, event: Any) -> None:

@@ -15,8 +15,8 @@ from gmonitor.events import Ended, Event, Reported, Said, Started
 from gmonitor.lines import OUTPUTS, Lines, condense
 
 CHUNK = 65536  # a pipe's usual size
-FLOOD = 16384  # whoever has that much ready at once …
-SHARE = 0.1  # … gets this share of our time at most: the others, the screen and the keys stay alive
+FLOOD = 16384  # A task that has so many bytes ready at once floods us. It gets only this share of our time, so that the
+SHARE = 0.1  # other tasks, the screen and the keys stay alive.
 UNFINISHED = 1.0  # seconds after which a line is shown though it has not ended
 LAST_WORDS = 1.0  # how long the pipes of a dead process are read, when its own children hold them open
 
@@ -64,7 +64,7 @@ class Child:
         reports, output = Lines(), Lines(CHUNK)
         self._reports = gevent.spawn(self._read, self._process.stdout, reports, self._reported)
         self._output = gevent.spawn(self._read, self._process.stderr, output, self._said)
-        self._looks = gevent.spawn(self._look, ((reports, self._reported), (output, self._said)))
+        self._unfinished = gevent.spawn(self._show_unfinished, ((reports, self._reported), (output, self._said)))
         self.gone = gevent.spawn(self._wait)
 
     @property
@@ -100,13 +100,13 @@ class Child:
         gevent.joinall([self._reports, self._output], timeout=LAST_WORDS)
         if self._asked:
             self._reports.join()
-        gevent.killall([self._reports, self._output, self._looks])
+        gevent.killall([self._reports, self._output, self._unfinished])
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):
                 pipe.close()
         self._post(Ended(self.pid, code))
 
-    def _look(self, streams: Sequence[tuple[Lines, Digest]]) -> None:
+    def _show_unfinished(self, streams: Sequence[tuple[Lines, Digest]]) -> None:
         """Shows lines that have not ended for a second: questions, bars of progress."""
         while True:
             gevent.sleep(UNFINISHED)

@@ -10,8 +10,8 @@ from pathlib import Path
 import gtask
 from gmonitor.app import App
 from gmonitor.config import Config
-from gmonitor.guard import Guard
-from gmonitor.writer import say
+from gmonitor.terminal import say
+from gmonitor.watchdog import Guard
 from gtask.config import read
 from gtask.exceptions import EXIT_OK, EXIT_SOFTWARE, GtaskError, UsageError
 from gtask.stdio import working_directory

@@ -13,10 +13,9 @@ from gevent.socket import wait_read
 
 from gmonitor import keyboard
 from gmonitor.fleet import Entry, Fleet
-from gmonitor.screen import Screen
+from gmonitor.terminal import Screen, Writer
 from gmonitor.view import render
-from gmonitor.wire import Tell
-from gmonitor.writer import Writer
+from gmonitor.watchdog import Tell
 
 STDIN, STDOUT = 0, 1
 FRAME = 0.1  # seconds between two pictures
@@ -32,7 +31,7 @@ class Display:
     """What the app needs of either. What a display has no use for does nothing."""
 
     is_screen = False  # a person looks at it; it has a size, and the shell may take the terminal away
-    place = ""  # where Redis is, if the monitor has started it
+    place = ""  # where Redis is, when the monitor has started it
 
     def open(self) -> None:
         """Begins to show, or goes on after `suspend`."""
@@ -90,7 +89,7 @@ class Live(Display):
         self._dirty.set()
 
     def tick(self) -> None:
-        """Rates have moved; and perhaps the terminal was given to us or taken away: no signal tells that for sure."""
+        """The rates have changed. Also the terminal may have been given to us, or taken away without a signal."""
         if self._screen.ours != self._screen.entered:
             self.suspend()
             self.open()
@@ -127,12 +126,12 @@ class Live(Display):
         typed = keyboard.Keyboard()
         while True:
             wait_read(fd)
-            if not self._screen.ours:  # a read from the background would stop the whole process
+            if not self._screen.ours:  # Reading from the background would stop the whole process.
                 gevent.sleep(FRAME)
                 continue
             try:
                 data = os.read(fd, 1024)
-            except OSError:  # hung up: SIGHUP tells it, too
+            except OSError:  # The terminal has hung up. SIGHUP tells that, too.
                 return
             if not data:
                 return
@@ -163,11 +162,11 @@ class Plain(Display):
         self._fleet = fleet
         self._lost = lost
         self._waiting: deque[str] = deque(maxlen=WAITING)
-        self._some = Flag()
-        self._empty = Flag()
-        self._empty.set()
+        self._lines_wait = Flag()
+        self._all_written = Flag()
+        self._all_written.set()
         self._seconds = 0
-        self._lost_it = False
+        self._cannot_write = False
         self._greenlets: list[gevent.Greenlet] = []
 
     def open(self) -> None:
@@ -195,31 +194,31 @@ class Plain(Display):
         if not self._greenlets:
             return
         self._totals()
-        self._empty.wait(LAST_WRITE)
+        self._all_written.wait(LAST_WRITE)
 
     def _totals(self) -> None:
         self._say(f"{time.strftime('%H:%M:%S')} totals: {self._fleet.totals}")
 
     def _say(self, line: str) -> None:
-        if self._lost_it:
+        if self._cannot_write:
             return
-        self._empty.clear()
+        self._all_written.clear()
         self._waiting.append(line)
-        self._some.set()
+        self._lines_wait.set()
 
     def _print(self) -> None:
         try:
             while True:
-                self._some.wait()
+                self._lines_wait.wait()
                 lines = list(self._waiting)
                 self._waiting.clear()
-                self._some.clear()
+                self._lines_wait.clear()
                 self._writer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
                 if not self._waiting:
-                    self._empty.set()
+                    self._all_written.set()
         except OSError as error:
-            self._lost_it = True
-            self._empty.set()
+            self._cannot_write = True
+            self._all_written.set()
             self._lost(error)
 
 

@@ -13,14 +13,13 @@ import gevent
 from gevent import socket
 from gevent.subprocess import DEVNULL, Popen, TimeoutExpired
 
-from gmonitor.guard import MARK
-from gmonitor.wire import ServerStarted, Tell
+from gmonitor.watchdog import MARK, ServerStarted, Tell
 from gtask.config import Config as TaskConfig
 from gtask.exceptions import Unreachable
 
 USUAL = ("127.0.0.1", 6379)
 START = 10.0  # seconds until it must answer
-END = 2.0
+END = 2.0  # seconds that it may take to end
 
 
 def is_wanted(command: Sequence[str]) -> bool:
@@ -56,7 +55,7 @@ class Embedded:
             raise Unreachable(
                 f"no room for an embedded Valkey: {error.strerror}; set TMPDIR, or name a Redis with --redis URL"
             ) from None
-        self._socket = self._folder / "s"  # short, so that its address fits on the screen
+        self._socket = self._folder / "s"  # a short name, so that its address fits on the screen
         self.url = f"unix://{self._socket}"
         settings = {
             "--port": "0",
@@ -67,7 +66,8 @@ class Embedded:
             "--logfile": str(self._folder / "log"),
         }
         try:
-            # Its own session: Ctrl-C and Ctrl-Z at the terminal are for the monitor, the server ends last.
+            # It has a session of its own: Ctrl-C and Ctrl-Z at the terminal are for the monitor, and the server must
+            # work until the tasks have ended.
             self._process = Popen(
                 [str(binary), *(word for pair in settings.items() for word in pair)],
                 stdin=DEVNULL,

@@ -10,10 +10,10 @@ from gmonitor.lines import readable
 from gtask.protocol import CreatedTaskId, Generated, Output, Processed, Report, SwitchedToGenerator, Totals
 from gtask.text import printable
 
-MOST = 10**15  # no count gets there; a broken task must not break the sums
+MOST = 10**15  # No honest count gets there, and what a broken task reports must not break the sums.
 WINDOW = 5.0  # seconds over which rates are taken
-HEED = 1.0  # seconds that a generator has to heed its interruption
-UNSURE = 2.0  # seconds after which a generator that was replaced is not thought to have died: it is known by then
+STOP_WITHIN = 1.0  # seconds in which a generator that was interrupted must stop generating
+UNSURE = 2.0  # seconds; the death of a generator that was replaced is known by then, or it has not died
 
 
 @dataclass
@@ -23,15 +23,15 @@ class Task:
     pid: int
     task_id: int | None = None
     generates: bool = False  # by its own reports
-    outdated: bool = False  # what it reports next may be from before it was interrupted or replaced
+    outdated: bool = False  # its next report may have been written before it was interrupted or replaced
     was_generator: bool = False
     generated: int = 0
     processed: int = 0
     errors: int = 0
     code: int | None = None  # None: alive
-    asked_at: float | None = None  # when the user asked for its end
-    heeds_by: float | None = None  # until then it may go on
-    deaf: bool = False  # it has generated since
+    asked_at: float | None = None  # when the user interrupted it
+    must_stop_by: float | None = None  # until when it may go on generating after it was interrupted
+    ignored_interrupt: bool = False  # it has generated after that
     ended_at: float | None = None
     last_words: str = ""
     last_said: "Entry | None" = None  # the same in the log
@@ -94,7 +94,8 @@ class Succession:
         name, ended_at = self.before.name, self.before.ended_at
         if self.before.asked_at is not None:
             return f"{self.at - self.before.asked_at:.1f} s after {name} was killed"
-        if ended_at is not None and not (self.replaced and self.before.code == 0):  # a good end gives it up first
+        # A task that ends well gives the flag up first. If it had the flag when it was replaced, its end is not why.
+        if ended_at is not None and not (self.replaced and self.before.code == 0):
             how = "was killed" if self.before.ending.startswith("signal") else "ended"
             return f"{max(0.0, self.at - ended_at):.1f} s after {name} {how}"
         return f"in place of {name}" if self.replaced else f"after {name} gave it up"
@@ -157,11 +158,11 @@ class Fleet:
                 entries += self._begun(self.tasks[pid], "stderr", unfinished, stamp)
             case KillAsked(pid):
                 task = self.tasks[pid]
-                task.asked_at, task.heeds_by, task.outdated = at, at + HEED, True
+                task.asked_at, task.must_stop_by, task.outdated = at, at + STOP_WITHIN, True
                 entries.append(self._log(f"k: interrupted the generator, {task.name} (pid {pid})", stamp))
             case GroupAsked(pid):
                 task = self.tasks[pid]
-                task.heeds_by, task.deaf = None, False
+                task.must_stop_by, task.ignored_interrupt = None, False
                 text = f"k: {task.name} (pid {pid}) still generates: interrupted its whole group"
                 entries.append(self._log(text, stamp))
             case Ended(pid, code):
@@ -212,7 +213,7 @@ class Fleet:
         if task.outdated:
             task.outdated = False
             return []
-        task.deaf = task.heeds_by is not None and at >= task.heeds_by
+        task.ignored_interrupt = task.must_stop_by is not None and at >= task.must_stop_by
         if task.generates:
             return []
         text = f"{task.name} generates again" if task.was_generator else f"{task.name} is the generator"
@@ -229,7 +230,7 @@ class Fleet:
             self.unexplained = Succession(task, before, at, replaced=before.generates)
             before.generates, before.outdated = False, True  # there is exactly one
         task.generates = task.was_generator = True
-        task.outdated, task.heeds_by = False, None
+        task.outdated, task.must_stop_by = False, None
         entries.append(self._log(f"{task.name} is the generator", stamp, screen=before is None))
         if self.unexplained and not self.unexplained.undecided:
             entries += self._explain(stamp)
@@ -250,7 +251,7 @@ class Fleet:
         return entries
 
     def _ended(self, task: Task, code: int, at: float, stamp: str) -> Entry:
-        task.code, task.ended_at, task.generates, task.deaf = code, at, False, False
+        task.code, task.ended_at, task.generates, task.ignored_interrupt = code, at, False, False
         for stream in ("stdout", "stderr"):  # held open by others, so its end was not waited for
             if begun := self.begun.pop((task.pid, stream), None):
                 self.outputs.append(begun)

@@ -7,8 +7,8 @@ from gtask.protocol import Generated, Output, Processed, Report, decode
 from gtask.text import printable
 
 LIMIT = 4096  # bytes of one line; a report has less than 100
-OUTPUTS = 20  # lines of output kept from one piece of reading; a flood must not fill the memory
-LONGEST = 500  # characters shown of a line; no terminal shows more
+OUTPUTS = 20  # lines of output that are kept from one read, so that a flood does not fill the memory
+LONGEST = 500  # characters of a line that are shown; few terminals are wider
 
 # What programs write to colour their text, to move the cursor or to set a title: a terminal shows nothing of it.
 SEQUENCE = re.compile(
@@ -30,9 +30,9 @@ class Lines:
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._line = b""  # the one that has begun
-        self._returned = False  # what comes next overwrites it
-        self._waits = False  # it had begun when `unfinished` was last asked
-        self._given = b""  # by `unfinished`
+        self._returned = False  # it ended with a carriage return, so what comes next overwrites it
+        self._waits = False  # it had begun already when `unfinished` was last called
+        self._given = b""  # what `unfinished` has given of it
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their ends."""
@@ -45,7 +45,8 @@ class Lines:
         return lines
 
     def unfinished(self) -> bytes:
-        """To be asked once a second: the line, if it had begun when this was asked before; empty without news of it."""
+        """The line that has begun, if it had begun at the last call too and has changed since it was given; or empty.
+        To be called once a second."""
         waits, self._waits = self._waits, bool(self._line)
         if not waits or self._line == self._given:
             return b""
@@ -87,7 +88,7 @@ def condense(lines: Iterable[bytes]) -> list[Report | Output]:
         if report is None:
             continue
         if kept and type(report) is type(kept[-1]) and isinstance(report, Generated | Processed):
-            kept[-1] = report  # totals are absolute: only the last one counts
+            kept[-1] = report  # Totals are absolute, so only the last one counts.
             continue
         outputs += isinstance(report, Output)
         kept.append(report)

@@ -12,15 +12,15 @@ from gevent.event import Event as Flag
 from gmonitor import tree
 from gmonitor.child import Child, Log, Post
 from gmonitor.events import Ended, Event
-from gmonitor.wire import TaskEnded, TaskStarted, Tell
+from gmonitor.watchdog import TaskEnded, TaskStarted, Tell
 from gtask.exceptions import UsageError
 
-FILES_EACH = 3  # open files that a task costs us: its three pipes
-FILES_OWN = 64  # and what everything else takes, the start of a task included
+FILES_EACH = 3  # files that we have open for a task: its three pipes
+FILES_OWN = 64  # files that everything else needs, also while a task is being started
 
 
 class Supervisor:
-    """All children; `spare` are processes below us that are not theirs."""
+    """All children. `spare`: processes below us that are no tasks and not started by tasks, so they are not ended."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Supervisor:
             child.start()
             self.children[child.pid] = child
             self._tell(TaskStarted(child.pid, child.pipe))
-            if self._ending:  # while it was being started
+            if self._ending:  # the end was asked for while it was being started
                 self._ask(child)
 
     def interrupt(self, pid: int) -> None:
@@ -108,7 +108,7 @@ class Supervisor:
 
     def _ask(self, child: Child) -> None:
         child.close_stdin()
-        if child.pid not in self._interrupted:  # to a task a second signal means: at once
+        if child.pid not in self._interrupted:  # for a task a second signal means that it must end at once
             child.signal_group(signal.SIGTERM)
         child.signal_group(signal.SIGCONT)
 

@@ -27,7 +27,7 @@ class TaskLog:
         self._complain = complain
         self._file: int | None = None
         self._waiting: Any = get_original("queue", "SimpleQueue")()
-        # Each number has one writer: the first three are the caller's, the others the thread's.
+        # Each number has one writer, so no lock is needed: the caller for the first three, the thread for the others.
         self._bytes_given = self._lines_given = self._lines_dropped = 0
         self._bytes_taken = self._lines_written = self._lines_lost = 0
         self._failing = False
@@ -35,7 +35,7 @@ class TaskLog:
     def open(self) -> None:
         """Begins to write. Raises UsageError when the file cannot be written."""
         try:
-            # Only a FIFO without a reader cannot be opened at once; the thread waits for the reader.
+            # Without O_NONBLOCK, opening a FIFO would wait here for its reader. The thread waits for it instead.
             self._file = os.open(self._name, FLAGS | os.O_NONBLOCK, 0o666)
             os.set_blocking(self._file, True)
         except OSError as error:
@@ -96,7 +96,7 @@ class TaskLog:
         try:
             while data:
                 data = data[os.write(self._file, data) :]  # type: ignore[arg-type]  # it is open
-        except BrokenPipeError:  # a FIFO's reader has gone; perhaps another one comes
+        except BrokenPipeError:  # The reader of a FIFO has gone. Another one may come.
             os.close(self._file)  # type: ignore[arg-type]
             self._file = None
             raise

@@ -16,7 +16,7 @@ PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PROC = Path("/proc")
 RUNAWAYS = 1.0  # seconds that what the tasks have left behind has after TERM
-LAST = 5.0  # after SIGKILL only a process in the kernel's hands is left: no use to wait longer
+LAST = 5.0  # seconds after SIGKILL; what is left then waits in the kernel, and nobody can say for how long
 
 try:
     _prctl: Callable[[int, Any], int] | None = ctypes.CDLL(None).prctl
@@ -34,9 +34,9 @@ def rename(name: str) -> None:
     """What `ps`, `pkill` and `pkill -f` call this process from now on: its name, and in the place of its arguments."""
     if _prctl and proc_is_ours():
         _prctl(PR_SET_NAME, ctypes.create_string_buffer(name.encode()))
-        # The kernel shows as the arguments whatever lies in the memory in which they came.
+        # What the kernel shows as a process's arguments is the memory in which they came, whatever lies there now.
         fields = (PROC / "self" / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        start, end = int(fields[45]), int(fields[46])  # 48 and 49 in proc(5), which counts from 1 and has two before
+        start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end: numbers 48 and 49 in proc(5)
         if end - start > len(name):
             ctypes.memset(start, 0, end - start)
             ctypes.memmove(start, name.encode(), len(name))
@@ -51,11 +51,11 @@ def dies_with_parent(
     def before_exec() -> None:
         if files:
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
-        # A shell's `&` starts programs with INT ignored, and k must reach the task.
+        # A shell starts programs with `&` so that they ignore INT. The key k sends INT, and it must reach the task.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if _prctl:
             _prctl(PR_SET_PDEATHSIG, number)
-            if os.getppid() != parent:  # it died before the line above
+            if os.getppid() != parent:  # The parent died before the line above, so no signal will come.
                 os._exit(1)
 
     return before_exec
@@ -94,7 +94,8 @@ def processes() -> dict[int, tuple[str, int, int]]:
                 stat = (PROC / entry / "stat").read_text(errors="replace")
             except OSError:  # it is gone
                 continue
-            state, parent, group = stat[stat.rindex(")") + 2 :].split(None, 3)[:3]  # a name may hold anything
+            # The last parenthesis closes the name, which may hold anything.
+            state, parent, group = stat[stat.rindex(")") + 2 :].split(None, 3)[:3]
             found[int(entry)] = state, int(parent), int(group)
     return found
 

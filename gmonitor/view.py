@@ -28,7 +28,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading (the source's names), a task's text, the sum under it; priority 1 is dropped last."""
+    """A column: its heading, a task's text in it, the sum below. Where there is no room, priority 1 is dropped last."""
 
     heading: str
     priority: int
@@ -83,7 +83,7 @@ def cut(text: str, width: int) -> str:
     wcwidth measures whole strings, as terminals do it: characters that combine take other room together than alone.
     For the same reason the shortened text is measured again: the ellipsis may combine with what is before it.
     """
-    if text.isascii() and len(text) <= width:  # the cheap way for nearly every line
+    if text.isascii() and len(text) <= width:  # nearly every line, and measuring is expensive
         return text
     kept, room = text, width
     while room and wcwidth.width(kept) > width:
@@ -111,14 +111,14 @@ def _table(fleet: Fleet, room: int, width: int) -> tuple[Line, list[Line], list[
         for number in range(len(shown) + 3)
     ]
     heading, *body = lines
-    looks = [_look(task) for task in shown]
-    rows = [Line(MARKS[look] + text, look) for look, text in zip(looks, body, strict=False)]
+    styles = [_style_of(task) for task in shown]
+    rows = [Line(MARKS[style] + text, style) for style, text in zip(styles, body, strict=False)]
     missing = len(fleet.tasks) - len(shown)
     if missing:
-        ended = len(fleet.tasks) - fleet.alive - looks.count("ended")
+        ended = len(fleet.tasks) - fleet.alive - styles.count("ended")
         rows.append(Line(cut(f"  … {missing} more" + (f", {ended} of them ended" if ended else ""), width)))
     total, rate = (
-        Line(label + text[len(label) - 1 :], "sum")  # the first columns have no sum: room for the label
+        Line(label + text[len(label) - 1 :], "sum")  # the first columns have no sum, so there the label has room
         for label, text in zip(("  total", "  per second"), body[-2:], strict=True)
     )
     return Line(" " + heading, "heading"), rows, [total, rate]
@@ -130,7 +130,7 @@ def _chosen(fleet: Fleet, room: int) -> list[Task]:
     if len(tasks) <= room:
         return tasks
     order = sorted(tasks, key=lambda task: (not task.generates, not task.alive))
-    kept = {task.pid for task in order[: max(room - 1, 1)]}  # the last line says how many more there are
+    kept = {task.pid for task in order[: max(room - 1, 1)]}  # the last line is needed to say how many more there are
     return [task for task in tasks if task.pid in kept]
 
 
@@ -144,7 +144,7 @@ def _fitting(sizes: dict[Column, int], width: int) -> dict[Column, int]:
     return {column: size for column, size in sizes.items() if column in kept}
 
 
-def _look(task: Task) -> Style:
+def _style_of(task: Task) -> Style:
     if task.generates:
         return "generator"
     return "" if task.alive else "ended"

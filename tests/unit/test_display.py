@@ -6,9 +6,8 @@ import pytest
 
 from gmonitor.display import TOTALS_EVERY, Plain
 from gmonitor.fleet import Fleet
-from gmonitor.screen import Screen
+from gmonitor.terminal import Screen, Writer
 from gmonitor.view import Line
-from gmonitor.writer import Writer
 
 
 class Paper(Writer):

@@ -170,7 +170,7 @@ def test_a_processed_after_the_switch_means_handler_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("totals", "deaf"),
+    ("totals", "ignored"),
     [
         (((5.4, 11),), False),
         (((5.4, 11), (7.0, 11)), False),  # the same again, while it finishes what it has in hand
@@ -179,13 +179,13 @@ def test_a_processed_after_the_switch_means_handler_again() -> None:
         (((5.4, 11), (5.9, 12), (6.4, 13)), True),
     ],
 )
-def test_whoever_generates_a_second_after_it_was_interrupted_is_deaf(
-    totals: tuple[tuple[float, int], ...], deaf: bool
+def test_whoever_generates_a_second_after_it_was_interrupted_has_ignored_it(
+    totals: tuple[tuple[float, int], ...], ignored: bool
 ) -> None:
     fleet, _ = replay(*PAIR, (1.0, elected(4711)), (2.0, generated(4711, 10)), (5.0, KillAsked(4711)))
     for at, total in totals:
         fleet.apply(generated(4711, total), at)
-    assert fleet.tasks[4711].deaf is deaf
+    assert fleet.tasks[4711].ignored_interrupt is ignored
 
 
 def test_there_may_be_more_than_one_generator_and_the_end_of_one_leaves_the_other() -> None:

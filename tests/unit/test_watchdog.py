@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from gmonitor.wire import (
+from gmonitor.watchdog import (
     Goodbye,
     Grace,
     Message,

@@ -1,23 +1,92 @@
-"""The terminal: entered and left as a whole, and drawn on where something has changed."""
+"""The terminal: a writer that never stops the other greenlets, and the screen, which is entered and left as a whole."""
 
 import contextlib
 import copy
 import io
 import os
+import stat
 import termios
+from collections.abc import Callable
 from typing import Any
 
+import gevent
 import wcwidth
 from blessed import Terminal
+from gevent.os import tp_write
+from gevent.socket import wait_read, wait_write
 
-from gmonitor.restorer import start_output
 from gmonitor.view import Line
-from gmonitor.wire import ScreenLeft, ScreenShown, Tell
-from gmonitor.writer import Writer
+from gmonitor.watchdog import ScreenLeft, ScreenShown, Tell, start_output
 
+STDERR = 2
+LAST_WORDS = 2.0  # seconds that the end may wait for a reader of stderr
 LAST_WRITE = 0.5  # seconds that leaving may take on a terminal that takes nothing
 PASTES_MARKED, PASTES_UNMARKED = "\x1b[?2004h", "\x1b[?2004l"  # terminals that do not know them skip them
 PLAIN_SIGNS = str.maketrans("▶×…", ">x.")
+
+
+class Writer:
+    """Writes to stdout or stderr without ever stopping the other greenlets, however slow the reader is.
+
+    A blocking write to a full pipe, or to a terminal that is halted by Ctrl-S, would stop everything. O_NONBLOCK on the
+    descriptor itself would be seen by the user's shell, which shares it. Therefore the writer has a description of its
+    own. An OSError of its methods says that the reader is gone or the disk is full.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._own: int | None = None
+        self._left = b""  # the part of the last write that has not been written yet
+
+    def open(self) -> None:
+        """Makes sure that it has a description of its own. Without one, native threads write."""
+        if self._own is None:
+            self._own = _reopen(self.fd)
+
+    def write(self, data: bytes) -> None:
+        """Writes all of it, and lets the others run for as long as that takes."""
+        self._left = data
+        while self._left:
+            if self._own is None:
+                written = tp_write(self.fd, self._left)
+            else:
+                try:
+                    written = os.write(self._own, self._left)
+                except BlockingIOError:
+                    wait_write(self._own)
+                    continue
+            self._left = self._left[written:]
+
+    def write_within(self, data: bytes, seconds: float) -> bytes:
+        """Writes as much as goes in that time, for a terminal that may be halted; gives what did not go."""
+        with gevent.Timeout(seconds, False):
+            self.write(data)
+        return self._left
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """Calls `gone` when the reader of a pipe has closed it, though there is nothing to write."""
+        if self._own is not None and stat.S_ISFIFO(os.fstat(self._own).st_mode):
+            wait_read(self._own)
+            gone()
+
+
+def _reopen(fd: int) -> int | None:
+    """The same pipe or terminal, non-blocking and our own; None for a file, or where that is refused."""
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+        return None
+    try:
+        return os.open(f"/dev/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def say(text: str) -> None:
+    """A line on stderr, if its reader takes it in time: that nobody reads must not keep us from ending."""
+    with contextlib.suppress(OSError):
+        writer = Writer(STDERR)
+        writer.open()
+        writer.write_within(f"{text}\n".encode("utf-8", "backslashreplace"), LAST_WORDS)
 
 
 class Screen:
@@ -39,7 +108,8 @@ class Screen:
         self._clear_line = str(terminal.clear_eol)
         self._normal = str(terminal.normal)
         clear = str(terminal.clear)
-        # No automatic margins: where a terminal takes a line for longer than we do, it must not go on in the next one.
+        # Automatic margins are off: a terminal may find a line longer than we do (some characters are wider there), and
+        # its end must not appear in the next row.
         self._modes = f"{self._normal}{terminal.hide_cursor}{terminal.rmam}"
         modes_before = f"{self._normal}{terminal.smam}"
         if self.keys_fd is not None:
@@ -70,10 +140,10 @@ class Screen:
 
     @property
     def ours(self) -> bool:
-        """Whether we are the terminal's foreground job; to a job in the background it does not belong."""
+        """Whether we are the terminal's foreground job. A job in the background must not touch it."""
         try:
             return os.tcgetpgrp(self._writer.fd) == os.getpgrp()
-        except OSError:  # not our controlling terminal: no job control to respect
+        except OSError:  # It is not our controlling terminal, so there is no job control to respect.
             return True
 
     def enter(self) -> bool:
@@ -89,7 +159,8 @@ class Screen:
                 self._tell(ScreenShown(None, None, self._leave.encode()))
             else:
                 now = termios.tcgetattr(self.keys_fd)
-                if self._before is None or now != _cbreak(self._before):  # else it is still as we have set it
+                # Modes that are exactly those that we have set tell nothing about the modes before.
+                if self._before is None or now != _cbreak(self._before):
                     self._before = now
                 during = _cbreak(self._before)
                 self._tell(ScreenShown(self._before, during, self._leave.encode()))
@@ -98,7 +169,8 @@ class Screen:
             raise OSError(*error.args) from None
         self.entered = True
         self._shown = []
-        self._opening = self._enter  # written with the first picture: a halted terminal stops only who draws
+        # This is written with the first picture, so that a halted terminal stops only the greenlet that draws.
+        self._opening = self._enter
         return True
 
     def leave(self, last: str = "") -> None:
@@ -109,16 +181,17 @@ class Screen:
         if not self.entered:
             return
         self.entered = False
-        ours = self.ours  # else the shell has set its own modes, and to set any would stop us
+        # When the terminal is not ours, the shell has set modes of its own, and setting any would stop this process.
+        ours = self.ours
         if ours:
             with contextlib.suppress(termios.error):
                 start_output(self._writer.fd)
-        rest = b""  # for a terminal that has hung up
+        rest = b""  # a terminal that has hung up gets nothing more
         with contextlib.suppress(OSError):
             rest = self._writer.write_within(f"{self._leave}{last}".encode(self._encoding, "replace"), LAST_WRITE)
         if ours and self.keys_fd is not None and self._before:
             with contextlib.suppress(termios.error):
-                # not …FLUSH or …DRAIN: they wait for a terminal that may be halted
+                # TCSAFLUSH and TCSADRAIN would wait for a terminal that may be halted.
                 termios.tcsetattr(self.keys_fd, termios.TCSANOW, self._before)
         self._tell(ScreenLeft(rest))
 
