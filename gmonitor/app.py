@@ -72,7 +72,7 @@ class App:
         self._hub.handle_error = self._crashed  # so that no greenlet dies unseen
         tree.adopt_orphans()
         self._guard.tell(Grace(self._config.grace))
-        ends = self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         try:
             self._supervisor.make_room(self._config.tasks)
             if self._log:
@@ -99,9 +99,9 @@ class App:
                 self._embedded.stop()
             if self._log and (missing := self._log.close()):
                 say(f"gmonitor: {missing} lines could not be written to {self._config.log}")
-            for watcher in ends:
-                watcher.cancel()
-            for number in (signal.SIGINT, signal.SIGTERM):  # Nothing is left that impatience could end.
+            # Nothing is left that impatience could end. The handlers are replaced and not cancelled first: for a moment
+            # the default action would then hold, and a signal would end us with another code.
+            for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
         if self._ending.left:  # They wait in the kernel, for instance for a disk that does not answer.
             say(f"gmonitor: SIGKILL has not ended pid {', '.join(map(str, self._ending.left))}")
