@@ -105,6 +105,7 @@ class Task:
         # What `end` changes, whoever calls it.
         self._ending = False
         self._code = EXIT_OK
+        self._said = ""  # the last error of ours that was said
         # The parts.
         self._expired = Flag()  # the time for a graceful end is over
         self._totals = Totals()
@@ -326,8 +327,9 @@ class Task:
         except Trouble:
             log.debug("%s ended without Redis", name)
         except GtaskError as error:
-            if self._code != error.code:  # said already: several greenlets meet the same key
-                say(str(error))
+            if str(error) != self._said:  # several greenlets meet the same key
+                self._said = str(error)
+                say(self._said)
             self.end(error.code)
         except Exception:
             log.exception("a bug in gtask (%s)", name)
