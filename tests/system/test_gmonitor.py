@@ -358,6 +358,17 @@ def test_the_log_has_each_line_with_its_pid(run: Run, tmp_path: Path) -> None:
     assert set(log.read_text().splitlines()) == expected
 
 
+@pytest.mark.parametrize(
+    ("option", "said"), [("--help", "Usage:\n  gmonitor [options] [-- COMMAND...]\n"), ("--version", "gmonitor ")]
+)
+def test_help_and_version_are_answered_on_stdout(option: str, said: str) -> None:
+    process = plain(*GMONITOR, option)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert said in out
+    assert err == ""
+
+
 # Bad input
 
 
