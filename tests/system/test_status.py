@@ -28,8 +28,8 @@ def handle(message):
 """
 FIELDS = {"generator", "tasks", "messages", "inflight", "errors", "generated", "processed", "failed", "redelivered"}
 # Commands that change nothing; CLIENT and AUTH concern the connection alone.
-READS = {"time", "get", "pttl", "hget", "hgetall", "hkeys", "hstrlen", "hvals", "zrange", "llen", "info", "client", "exists",
-         "ping", "eval", "evalsha"}  # fmt: skip
+READS = {"time", "get", "pttl", "hget", "hgetall", "hkeys", "hstrlen", "hvals", "zrange", "llen", "info", "client",
+         "exists", "ping", "eval", "evalsha"}  # fmt: skip
 
 Status = Callable[..., tuple[int, str, str]]
 
