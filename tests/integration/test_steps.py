@@ -136,6 +136,20 @@ def test_a_worker_acknowledges_nothing_that_another_task_has_by_now(redis, parts
     assert not redis.exists("totals") or redis.hget("totals", "processed") is None
 
 
+def test_a_worker_starts_nothing_of_what_its_task_does_not_hold_any_more(redis, parts) -> None:
+    redis.rpush("messages", "a")
+    task, other = parts(), parts()
+    assert task.fetch() == ["a"]
+    hand = task.supply.hand
+    redis.zadd("tasks", {task.id: 1})
+    other.recovery.look_after(task.id)
+    other.recovery.step()
+    task.beat()  # which learns it
+    task.handler.work_off(hand, 0)
+    assert task.handled == []
+    assert other.fetch() == ["a"]
+
+
 def test_what_comes_to_the_list_of_a_former_id_is_the_queue_s_again(redis, parts) -> None:
     task, other = parts(), parts()
     first = task.id
