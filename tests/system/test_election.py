@@ -180,9 +180,12 @@ def test_after_a_sigkill_another_one_generates_as_soon_as_the_flag_has_expired(s
             generator.send(signal.SIGKILL)
             generator.wait()
             wait_until(heir.is_generator)
-            sets = monitor.of("SET", "generatorId")
-            renewed = [e.at for e in sets if e.words[2] == str(generator.task_id)][-1]
-            elected = next(e.at for e in sets if e.words[2] == str(heir.task_id))
+
+            def sets(task: TaskProcess) -> list[float]:
+                return [e.at for e in monitor.of("SET", "generatorId") if e.words[2] == str(task.task_id)]
+
+            elected = wait_until(lambda heir=heir: sets(heir), "the history to come so far")[0]
+            renewed = sets(generator)[-1]
             first = wait_until(lambda: next((e.at for e in monitor.of("RPUSH") if e.at > elected), None))  # noqa: B023
             late.append(first - (renewed + 1))
             heir.kill()
