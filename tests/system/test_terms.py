@@ -109,9 +109,13 @@ def test_the_task_that_failed_handles_on_and_leaves_the_next_term_to_another_one
         "    raise OSError('bad machine')\n"
         "    yield\n"
     )
-    first = run()
+    redis.set("generatorIsActive", 1, ex=600)
+    second, first = run(), run()
+    wait_until(lambda: first.task_id and second.task_id)
+    second.send(signal.SIGSTOP)  # to start it later would take longer than the pause, on a busy machine
+    redis.delete("generatorIsActive")
     wait_until(lambda: redis.hget("generator", "failures") == b"2", "alone it tries again")
-    second = run()
+    second.send(signal.SIGCONT)
     wait_until(lambda: redis.hget("generator", "failures") == b"4", "two more terms")
     terms = [line.split() for line in (tmp_path / "terms").read_text().splitlines()]
     assert [int(pid) for pid, _ in terms[:4]] == [first.pid, first.pid, second.pid, first.pid]
