@@ -74,7 +74,7 @@ def ended(pid: int) -> bool:
     """Whether it is gone, or only its parent has not asked for its exit code yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it goes while its file is read
         return True
 
 
