@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from gtask import store as scripts
 from gtask.exceptions import NotMember, OthersKeys, Trouble
-from gtask.store import Beat, Member, Reaped, Settled, Store
+from gtask.store import Beat, Member, Reaped, Settled, Store, scripts
 from gtask.store.scripts import Script
 from tests.servers import Server
 from tests.tasks import wait_until
@@ -488,7 +487,7 @@ end}, {__index = real})
 
 
 def test_hiccups_within_the_scripts_depose_nobody(redis, fleet, monkeypatch) -> None:
-    for name in ("_BEAT", "_PUSH", "_RELEASE"):
+    for name in ("BEAT", "PUSH", "RELEASE"):
         monkeypatch.setattr(scripts, name, Script(HICCUPS + getattr(scripts, name).text))
     task = fleet.join(heartbeat=60)
     assert task.beat().elected

@@ -57,7 +57,7 @@ def test_gtask(tmp_path: Path, module: str, command: list[str]) -> None:
     assert (process.returncode, process.stdout, process.stderr) == (130, "", "")
 
 
-@pytest.mark.parametrize("module", ["gmonitor.guard", "gevent", "gmonitor.cli", "docopt", "blessed", "gmonitor.app"])
+@pytest.mark.parametrize("module", ["gmonitor.watchdog", "gevent", "gmonitor.cli", "docopt", "blessed", "gmonitor.app"])
 def test_gmonitor(tmp_path: Path, module: str) -> None:
     process = started(tmp_path, module, "-m", "gmonitor", "-n", "1", "--", "true")
     assert (process.returncode, process.stdout, process.stderr) == (130, "", "")

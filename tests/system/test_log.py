@@ -75,7 +75,7 @@ def test_last_words_need_no_logging(handler, redis, tmp_path) -> None:
     redis.set("messages", "of another program")
     assert task.wait() == 70
     [line] = task.stderr.splitlines()
-    assert line.startswith("gtask: Redis: ") and "does another program use these keys?" in line
+    assert line.startswith("gtask: messages holds a string, where gtask has a list. ")
 
 
 def test_the_root_logger_is_the_user_s(handler, redis, tmp_path) -> None:
