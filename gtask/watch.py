@@ -245,7 +245,8 @@ class LoopWatch:
                         self._signal(number)
                 wait = self._look(monotonic())
         except BaseException as error:
-            if isinstance(error, OSError) and error.errno == errno.EBADF:
+            # Users' code has closed our descriptor, and perhaps its number is by now that of another file.
+            if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.EAGAIN):
                 strays.say_closed(error)  # the main thread will meet it too
                 return
             log.say(f"the watch over the event loop has failed: {error!r}; ending")
