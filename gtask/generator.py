@@ -216,7 +216,7 @@ class Generator:
         size = 0  # bytes in `drawn`
         # At first nothing is drawn ahead: what follows the first `yield` runs only after its message was accepted. How
         # long the next one takes then shows whether generate is quick.
-        quick = False
+        quick, first = False, True
         due = monotonic()
         if self._term.pushed_at is not None:
             due = max(due, self._term.pushed_at + interval)  # whoever made the last push
@@ -251,7 +251,7 @@ class Generator:
                 self._work.set()
             size += len(data or b"")
             now = perf_counter()
-            quick = now - began <= QUICK and not interval
+            quick, first = now - began <= QUICK and not interval and not first, False
             began = now
             if interval and data is not None:
                 due = max(due + interval, monotonic())
