@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gtask.text import printable
+from gtask.text import printable, shortened
 
 EXACT = 2**53  # Lua counts in floating point, and beyond this it cannot
 LONGEST = 60  # characters shown of a value
@@ -128,4 +128,4 @@ def _fits(form: Form, text: str) -> bool:
 
 
 def _shown(text: str) -> str:
-    return printable(repr(text if len(text) <= LONGEST else text[:LONGEST] + "…"))
+    return printable(repr(shortened(text, LONGEST)))

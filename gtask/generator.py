@@ -28,7 +28,7 @@ from gtask.outage import Line
 from gtask.places import place_in, place_of, place_of_suspended
 from gtask.protocol import Totals
 from gtask.store import ALWAYS_ACCEPTED
-from gtask.text import one_line, printable, to_bytes
+from gtask.text import one_line, printable, shortened, to_bytes
 from gtask.yielding import SLICE, let_others_run
 
 log = logging.getLogger(__name__)
@@ -426,8 +426,7 @@ def _shown(value: object) -> str:
 
 
 def _cut(text: str) -> str:
-    text = printable(text)
-    return text if len(text) <= LONGEST_ERROR else text[:LONGEST_ERROR] + "…"
+    return shortened(printable(text), LONGEST_ERROR)
 
 
 def _brackets(place: str) -> str:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from gtask.items import Generate, NoMessage, check_result, encoded, is_no_stream
-from gtask.text import NO_UTF8, printable
+from gtask.text import printable, shortened, to_text
 
 CUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 198)  # messages after which `check` lets another generator go on
 SHOWN = 60  # characters of a message
@@ -74,8 +74,8 @@ def _draw(generate: Generate, last: str | None, limit: int) -> Iterator[Drawn]:
                 message, position = encoded(item)
             except NoMessage as error:
                 raise TypeError(f"generate yielded {error}") from None
-            text = None if message is None else message.decode("utf-8", NO_UTF8)
-            yield Drawn(text, text or "" if position is None else position.decode("utf-8", NO_UTF8))
+            text = None if message is None else to_text(message)
+            yield Drawn(text, text or "" if position is None else to_text(position))
     finally:
         close: Callable[[], object] = getattr(messages, "close", lambda: None)
         close()
@@ -86,7 +86,7 @@ def handle_one(handle: Callable[[str], object], message: str | bytes) -> None:
 
     Raises what `handle` raises; a task would put the message into `errors` then.
     """
-    text = message if isinstance(message, str) else message.decode("utf-8", NO_UTF8)
+    text = message if isinstance(message, str) else to_text(message)
     check_result(copy_context().run(handle, text))
 
 
@@ -142,10 +142,7 @@ def _difference(one: Sequence[Drawn], other: Sequence[Drawn]) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, Drawn):
+        message = "a position alone" if value.message is None else repr(value.message)
         beside = "" if value.position == value.message else f" at {printable(value.position)!r}"
-        return _cut("a position alone" if value.message is None else repr(value.message)) + _cut(beside)
-    return "None" if value is None else _cut(repr(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+        return shortened(message, SHOWN) + shortened(beside, SHOWN)
+    return "None" if value is None else shortened(repr(value), SHOWN)

@@ -22,6 +22,16 @@ def to_bytes(text: str) -> bytes:
     return text.encode("utf-8", NO_UTF8)
 
 
+def to_text(data: bytes) -> str:
+    """The text that stands for the bytes, whatever they are."""
+    return data.decode("utf-8", NO_UTF8)
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, or as many of its first characters and a sign that there are more."""
+    return text if len(text) <= longest else text[:longest] + "…"
+
+
 def printable(text: str) -> str:
     """The text with every character that could move a cursor or ring a bell escaped (`\\x1b`)."""
     if text.isprintable():
