@@ -101,6 +101,7 @@ local answer = {role, tonumber(term), math.max(redis.call('PTTL', flag), math.ce
 if role == 2 then
   local pushed_at = redis.call('HGET', generator, 'pushed_at')
   answer[5], answer[6] = theirs, pushed_at and math.floor(now * 1000 - pushed_at)
-  answer[7] = redis.call('HSTRLEN', generator, 'last') <= 4096 and {redis.call('HGET', generator, 'last')} or 0
+  local small = redis.call('HSTRLEN', generator, 'last') <= LARGEST_POSITION
+  answer[7] = small and {redis.call('HGET', generator, 'last')} or 0
 end
 return answer

@@ -6,4 +6,5 @@ local FLAG_EARLIER = 1 -- milliseconds: the flag's life ends so long before the 
 local function longest_pause(failures) -- milliseconds: nobody is elected for longer after so many failed terms in a row
   return 1000 * math.min(60, 2 ^ (failures - 1))
 end
+local LARGEST_POSITION = 4096 -- bytes: a longer `last` travels only when position.lua is asked for it
 local SUSPECTS_TOGETHER = 10 -- as many suspects are tried at once while there are many (reap.lua)

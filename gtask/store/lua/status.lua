@@ -27,7 +27,7 @@ end
 
 local fields = {}
 for _, field in ipairs(redis.call('HKEYS', generator)) do
-  if field ~= 'last' or redis.call('HSTRLEN', generator, 'last') <= 4096 then -- it may be large
+  if field ~= 'last' or redis.call('HSTRLEN', generator, 'last') <= LARGEST_POSITION then
     fields[#fields + 1] = field
     fields[#fields + 1] = redis.call('HGET', generator, field)
   end
