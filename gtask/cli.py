@@ -89,66 +89,58 @@ def _run(argv: list[str], *, stdout_closed: bool) -> int:
 def get_errors(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask getErrors`."""
     limit = inf if arguments["--limit"] is None else value_of("--limit", whole(1), arguments["--limit"])
-    end_at_once_at_signals()
-    store = Store(config.redis, config.namespace)
-    store.connect()
-    width = (os.get_terminal_size(1).columns or 80) if os.isatty(1) else None  # 0: a terminal that does not know
-    try:
-        failed.get_errors(store, 1, keep=arguments["--keep"], limit=limit, width=width)
-    except Trouble as trouble:
-        return lost_redis(store, trouble)
-    except BrokenPipeError:
-        return EXIT_READER_GONE
-    except OSError as error:
-        print(f"gtask: cannot write: {error.strerror}; what was not printed is still in Redis", file=sys.stderr)
-        return EXIT_OUTPUT
-    return EXIT_OK
+
+    def work(store: Store) -> int:
+        width = (os.get_terminal_size(1).columns or 80) if os.isatty(1) else None  # 0: a terminal that does not know
+        try:
+            failed.get_errors(store, 1, keep=arguments["--keep"], limit=limit, width=width)
+        except BrokenPipeError:
+            return EXIT_READER_GONE
+        except OSError as error:
+            print(f"gtask: cannot write: {error.strerror}; what was not printed is still in Redis", file=sys.stderr)
+            return EXIT_OUTPUT
+        return EXIT_OK
+
+    return with_redis(config, work)
 
 
 def retry_errors(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask retryErrors`."""
-    end_at_once_at_signals()
-    store = Store(config.redis, config.namespace)
-    store.connect()
-    try:
+
+    def work(store: Store) -> int:
         count = failed.retry_errors(store, arguments["--match"])
-    except Trouble as trouble:
-        return lost_redis(store, trouble)
-    return show(f"{count} messages are back in the queue\n") or EXIT_OK
+        return show(f"{count} messages are back in the queue\n") or EXIT_OK
+
+    return with_redis(config, work)
 
 
 def show_status(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask status`."""
-    end_at_once_at_signals()
-    store = Store(config.redis, config.namespace)
-    store.connect()
-    try:
+
+    def work(store: Store) -> int:
         seen = store.snapshot()
-    except Trouble as trouble:
-        return lost_redis(store, trouble)
-    code = show(seen.as_json() + "\n" if arguments["--json"] else seen.as_text(store.keys.flag))
-    return code or (EXIT_OK if seen.generates else EXIT_NO_GENERATOR)
+        code = show(seen.as_json() + "\n" if arguments["--json"] else seen.as_text(store.keys.flag))
+        return code or (EXIT_OK if seen.generates else EXIT_NO_GENERATOR)
+
+    return with_redis(config, work)
 
 
 def rewind(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask rewind`."""
-    end_at_once_at_signals()
-    store = Store(config.redis, config.namespace)
-    store.connect()
     to, purge = arguments["--to"], arguments["--purge"]
-    try:
+
+    def work(store: Store) -> int:
         done = store.rewind(None if to is None else to_bytes(to), purge=purge)
-    except Trouble as trouble:
-        return lost_redis(store, trouble)
-    if done.busy is not None:
-        life = f"lives {done.busy:.1f} s more" if done.busy >= 0 else "never expires"
-        say = f"gtask: somebody generates ({store.keys.flag} {life}); end all tasks first"
-        print(say, file=sys.stderr)
-        return EXIT_BUSY
-    stood = "before the first message" if done.before is None else f"after {printable(done.before)}"
-    goes_on = "begins anew" if to is None else f"goes on after {printable(to)}"
-    deleted = f"; deleted: {done.waiting:,} waiting and {done.failed:,} failed messages" if purge else ""
-    return show(f"the next generator {goes_on}; it stood {stood}{deleted}\n") or EXIT_OK
+        if done.busy is not None:
+            life = f"lives {done.busy:.1f} s more" if done.busy >= 0 else "never expires"
+            print(f"gtask: somebody generates ({store.keys.flag} {life}); end all tasks first", file=sys.stderr)
+            return EXIT_BUSY
+        stood = "before the first message" if done.before is None else f"after {printable(done.before)}"
+        goes_on = "begins anew" if to is None else f"goes on after {printable(to)}"
+        deleted = f"; deleted: {done.waiting:,} waiting and {done.failed:,} failed messages" if purge else ""
+        return show(f"the next generator {goes_on}; it stood {stood}{deleted}\n") or EXIT_OK
+
+    return with_redis(config, work)
 
 
 def check(config: Config, arguments: dict[str, Any]) -> int:
@@ -185,13 +177,19 @@ def show(text: str) -> int:
     return 0
 
 
-def lost_redis(store: Store, trouble: Trouble) -> int:
-    """One line and the exit code for a command that lost Redis on the way, or was refused."""
-    if isinstance(trouble, Forbidden):
+def with_redis(config: Config, work: Callable[[Store], int]) -> int:
+    """The exit code of a command that asks Redis. If that is lost on the way, or refuses, one line says so."""
+    end_at_once_at_signals()
+    store = Store(config.redis, config.namespace)
+    store.connect()
+    try:
+        return work(store)
+    except Forbidden as trouble:
         print(f"gtask: Redis at {store.address} refuses: {trouble}", file=sys.stderr)
         return EXIT_REFUSED
-    print(f"gtask: lost Redis at {store.address}: {trouble}; run it again, nothing is lost", file=sys.stderr)
-    return EXIT_UNAVAILABLE
+    except Trouble as trouble:
+        print(f"gtask: lost Redis at {store.address}: {trouble}; run it again, nothing is lost", file=sys.stderr)
+        return EXIT_UNAVAILABLE
 
 
 def end_at_once_at_signals() -> None:
