@@ -335,11 +335,11 @@ class Generator:
                 return
 
     def _push_drawn(self) -> None:
-        items, position = list(self._drawn), self._position  # never more than BATCH and about BATCH_BYTES
+        count, position = len(self._drawn), self._position  # never more than BATCH and about BATCH_BYTES
+        batch = [message for message in self._drawn if message is not None]
         self._drawn.clear()
-        self._in_flight = len(items)
-        self._let_draw(self._free - len(items))
-        batch = [item for item in items if item is not None]
+        self._in_flight = count
+        self._let_draw(self._free - count)
         length = self._push_step(batch, position=position)
         if length is not None:
             self._in_flight = 0
