@@ -16,6 +16,11 @@ from gtask.store import Member, Store
 from tests.servers import Server
 
 
+def texts(redis, key: str) -> list[str]:
+    """What a list in Redis holds."""
+    return [item.decode() for item in redis.lrange(key, 0, -1)]
+
+
 class Again(Outage):
     """Asks so many times."""
 

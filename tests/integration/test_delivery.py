@@ -12,7 +12,7 @@ from gtask.exceptions import Trouble, WrongType
 from gtask.outage import Line
 from gtask.recovery import recover
 from gtask.store import Store
-from tests.hands import Hands
+from tests.hands import Hands, texts
 from tests.servers import Server
 
 LOSSES = ["call", "reply"]
@@ -57,10 +57,6 @@ def hands(server: Server) -> Iterator[Callable[[type[Hand]], Hands]]:
     yield make
     for one in made:
         one.store.close()
-
-
-def texts(redis, key: str) -> list[str]:
-    return [item.decode() for item in redis.lrange(key, 0, -1)]
 
 
 def failed(redis) -> list[str]:

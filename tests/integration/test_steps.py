@@ -22,6 +22,7 @@ from gtask.recovery import Recovery
 from gtask.store import Store
 from gtask.supply import Supply
 from gtask.task import HANDLER, NO_ROLE, Task
+from tests.hands import texts
 from tests.servers import Server
 
 T = 1000.0  # seconds: nobody dies by himself, and no flag expires
@@ -87,10 +88,6 @@ def parts(server: Server) -> Iterator[Callable[..., Parts]]:
     yield make
     for one in made:
         one.store.close()
-
-
-def texts(redis, key: str) -> list[str]:
-    return [item.decode() for item in redis.lrange(key, 0, -1)]
 
 
 # -- the handler
