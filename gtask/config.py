@@ -22,6 +22,7 @@ from gtask.text import printable
 LARGEST = 1_000_000_000  # seconds, or milliseconds: what clocks, sockets and Redis can still count
 COUNTABLE = 10**18  # Redis counts in 64 bits
 AT_MOST_ONCE, AT_LEAST_ONCE = "at-most-once", "at-least-once"
+UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
 WIDTH = 104  # columns of the help text
 GUTTER = 23  # columns before the descriptions of options
 
@@ -153,6 +154,35 @@ def whole(least: int) -> Callable[[str], int]:
     return parse
 
 
+def duration(text: str) -> float:
+    """Seconds, from a number with a unit (`500ms`, `1s`, `10m`, `6h`, `1d`) or without one, which means seconds."""
+    found = re.fullmatch(r"([0-9.]+) ?(ms|s|m|h|d|)", text.strip())
+    if not found:
+        raise ValueError("not a duration (500ms, 1s, 10m, 6h, 1d)")
+    seconds = not_negative(found[1]) * UNITS[found[2]]
+    if seconds > LARGEST:
+        raise ValueError(f"must be {LARGEST:,} s or less")
+    return seconds
+
+
+class Backoff(str):
+    """How long a failed message waits: `first` seconds after its first failure, twice as long after each further one,
+    and never longer than `longest`. Written as `1s..60s`."""
+
+    first: float
+    longest: float
+
+    def __new__(cls, text: str) -> Self:
+        """Raises ValueError."""
+        self = super().__new__(cls, text)
+        first, dots, longest = text.partition("..")
+        self.first = duration(first)
+        self.longest = duration(longest) if dots else self.first
+        if self.first > self.longest:
+            raise ValueError("the first wait is longer than the longest one")
+        return self
+
+
 def _heartbeat(text: str) -> float:
     parsed = number(text)
     if parsed < 0.5 or not (2 * parsed).is_integer():
@@ -207,7 +237,24 @@ class Config(Settings):
         "task",
     )
     max_backlog: int = option(0, whole(0), "N", "the generator pauses while N messages wait, 0 = never")
+    retries: int = option(
+        0, whole(0), "N", "how often a message that failed is handled again before it is in errors (at-least-once)"
+    )
+    backoff: Backoff = option(
+        Backoff("1s..60s"), Backoff, "RANGE", "how long it waits before that; each failure doubles it"
+    )
+    timeout: float = option(
+        0,
+        not_negative,
+        "SECONDS",
+        "a handler that takes longer has failed, and is interrupted where it waits; 0 = never",
+    )
     grace: float = option(
         10, not_negative, "SECONDS", "how long a task that is told to end may finish what it has in hand"
     )
     log_level: str = option("INFO", _log_level, "LEVEL", "DEBUG, INFO, WARNING, ERROR")
+
+    def __post_init__(self) -> None:
+        if self.retries and self.delivery == AT_MOST_ONCE:
+            raise UsageError(f"--retries {self.retries}: at-most-once delivery takes a message out of Redis, so it "
+                             f"cannot come again; add --delivery {AT_LEAST_ONCE}")  # fmt: skip

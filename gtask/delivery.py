@@ -15,7 +15,7 @@ from typing import Any
 from gtask.calls import Call, Claim, Fail, GiveBack, Leave
 from gtask.exceptions import NotMember, Trouble, Unanswered
 from gtask.outage import Line
-from gtask.outcome import DONE, Failure, Outcome
+from gtask.outcome import DONE, NEVER, Failure, Outcome, Tried
 from gtask.pace import Clock, ReplySize, SuspectTurns
 from gtask.store import LATEST_BLMOVE, REPLY_BYTES, Member, Settled, Store, Suspects
 
@@ -51,6 +51,10 @@ class Hand(ABC):
     @abstractmethod
     def finished(self, message: str, outcome: Outcome) -> None:
         """The message, once ready, was handled. Redis learns it with the next call."""
+
+    def tried(self, message: str) -> Tried:
+        """What is known of earlier attempts at a message in hand. Equal messages share it."""
+        return NEVER
 
     @property
     @abstractmethod

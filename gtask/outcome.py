@@ -15,14 +15,34 @@ LARGE = 1 << 19  # characters: a failure record that is longer may be longer tha
 
 
 @dataclass(frozen=True)
+class Later:
+    """The message comes again in so many seconds. `failed`: this attempt counts against `--retries`."""
+
+    after: float
+    failed: bool = True
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """`reason`: why it failed, in one line; `record`: what belongs into `errors`. Handled messages have neither."""
+    """`reason`: why it was not handled, in one line. Then either `record` is what belongs into `errors`, or the message
+    comes again `later`. `followups`: messages that a handled one has brought, as they go to the tail of the queue."""
 
     reason: str = ""
     record: str = ""
+    later: Later | None = None
+    followups: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What Redis knows of a message that was tried before: how often, and how many of these attempts have failed."""
+
+    attempts: int = 0
+    failures: int = 0
 
 
 DONE = Outcome()
+NEVER = Tried()
 Failure = tuple[str, str]  # a message and its record
 
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from gtask.cli import USAGE
-from gtask.config import Config, read
+from gtask.config import Backoff, Config, read
 from gtask.exceptions import UsageError
 
 GOOD = {
@@ -19,6 +19,9 @@ GOOD = {
     "concurrency": ("3", 3),
     "delivery": ("at-least-once", "at-least-once"),
     "max_backlog": ("7", 7),
+    "retries": ("3", 3),
+    "backoff": ("500ms..2m", "500ms..2m"),
+    "timeout": ("2.5", 2.5),
     "grace": ("0", 0),
     "log_level": ("debug", "DEBUG"),
 }
@@ -32,7 +35,7 @@ def test_the_defaults_are_those_of_the_specification() -> None:
     assert Config.load({}, {}) == Config(
         redis="redis://127.0.0.1:6379/0", namespace="", generate="gtask.demo:generate", handle="gtask.demo:handle",
         interval=500, heartbeat=1, wait=5, concurrency=10, delivery="at-most-once", max_backlog=0, grace=10,
-        log_level="INFO",
+        log_level="INFO", retries=0, backoff=Backoff("1s..60s"), timeout=0,
     )  # fmt: skip
 
 
@@ -41,9 +44,32 @@ def test_command_line_beats_environment_beats_default(name: str) -> None:
     option, variable = "--" + name.replace("_", "-"), "GTASK_" + name.upper()
     text, value = GOOD[name]
     default = getattr(Config(), name)
-    assert getattr(Config.load({option: text}, {variable: "not even valid"}), name) == value != default
-    assert getattr(Config.load({option: None}, {variable: text}), name) == value
-    assert getattr(Config.load({option: None}, {variable: ""}), name) == default
+    needed = {"--delivery": "at-least-once"} if name == "retries" else {}
+    assert getattr(Config.load(needed | {option: text}, {variable: "not even valid"}), name) == value != default
+    assert getattr(Config.load(needed | {option: None}, {variable: text}), name) == value
+    assert getattr(Config.load(needed | {option: None}, {variable: ""}), name) == default
+
+
+def test_retries_need_at_least_once() -> None:
+    with pytest.raises(UsageError, match=r"--retries 3: at-most-once .*; add --delivery at-least-once"):
+        Config.load({}, {"GTASK_RETRIES": "3"})
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "longest"), [("1s..60s", 1, 60), ("500ms..2m", 0.5, 120), ("3", 3, 3), ("1h..1d", 3600, 86400)]
+)
+def test_a_backoff_is_two_durations(text: str, first: float, longest: float) -> None:
+    assert (Backoff(text).first, Backoff(text).longest) == (first, longest)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("2m..1m", "longer than"), ("1w", "not a duration"), ("..", "not a duration"), ("1..2..3", "not a number"),
+     ("-1..2", "not a duration"), ("1.2.3s", "not a number"), ("9999999d", "must be")],
+)  # fmt: skip
+def test_what_is_no_backoff_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        Config.load({"--backoff": text}, {})
 
 
 @pytest.mark.parametrize("name", GOOD)
