@@ -9,7 +9,6 @@ from typing import Any
 import gevent
 from gevent.queue import Queue
 
-from gmonitor import tree
 from gmonitor.config import Config
 from gmonitor.display import Display, choose
 from gmonitor.embedded import Embedded, is_wanted
@@ -32,6 +31,7 @@ from gmonitor.supervisor import Supervisor
 from gmonitor.tasklog import TaskLog
 from gmonitor.terminal import say
 from gmonitor.watchdog import MARK, Grace, Guard
+from gtask import processes
 from gtask.exceptions import UsageError
 
 QUEUE = 1000  # events; a greenlet that has more waits, and so does the task whose pipe it reads
@@ -70,7 +70,7 @@ class App:
     def run(self) -> int:
         """Runs until the user ends it; gives the exit code. Raises GtaskError."""
         self._hub.handle_error = self._crashed  # so that no greenlet dies unseen
-        tree.adopt_orphans()
+        processes.adopt_orphans()
         self._guard.tell(Grace(self._config.grace))
         self._catch(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         try:

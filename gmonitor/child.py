@@ -10,9 +10,10 @@ import gevent
 from gevent.os import nb_read
 from gevent.subprocess import PIPE, Popen
 
-from gmonitor import tree
 from gmonitor.events import Ended, Event, Reported, Said, Started
-from gmonitor.lines import OUTPUTS, Lines, condense
+from gmonitor.lines import OUTPUTS, condense
+from gtask import processes
+from gtask.lines import Lines
 
 CHUNK = 65536  # a pipe's usual size
 FLOOD = 16384  # A task that has so many bytes ready at once floods us. It gets only this share of our time, so that the
@@ -56,7 +57,7 @@ class Child:
             stderr=PIPE,
             env=self._environ,
             start_new_session=True,
-            preexec_fn=tree.dies_with_parent(os.getpid(), files=self._files),
+            preexec_fn=processes.dies_with_parent(os.getpid(), files=self._files),
         )
         self.pid = self._process.pid
         self.pipe = os.fstat(self._process.stdout.fileno()).st_ino
@@ -87,7 +88,7 @@ class Child:
     def signal_group(self, *numbers: int) -> None:
         """Signals to it and to those it started, as long as they stay in its group."""
         if self.alive:
-            tree.signal_group(self.pid, *numbers)
+            processes.signal_group(self.pid, *numbers)
 
     def close_stdin(self) -> None:
         """Tells it that its monitor is going; from now on it is heard until nobody holds its stdout any more."""

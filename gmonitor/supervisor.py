@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 import gevent
 from gevent.event import Event as Flag
 
-from gmonitor import tree
 from gmonitor.child import Child, Log, Post
 from gmonitor.events import Ended, Event
 from gmonitor.watchdog import TaskEnded, TaskStarted, Tell
+from gtask import processes
 from gtask.exceptions import UsageError
 
 FILES_EACH = 3  # files that we have open for a task: its three pipes
@@ -98,9 +98,9 @@ class Supervisor:
         self._wait(self._grace / 2)
         for child in self._alive():
             child.signal_group(signal.SIGKILL)
-        self._sweep(signal.SIGTERM, 0 if self._hurry.is_set() else tree.RUNAWAYS)
-        left = self._sweep(signal.SIGKILL, tree.LAST)
-        gevent.joinall([child.gone for child in self.children.values()], timeout=tree.LAST)
+        self._sweep(signal.SIGTERM, 0 if self._hurry.is_set() else processes.RUNAWAYS)
+        left = self._sweep(signal.SIGKILL, processes.LAST)
+        gevent.joinall([child.gone for child in self.children.values()], timeout=processes.LAST)
         return left
 
     def _alive(self) -> list[Child]:
@@ -126,11 +126,11 @@ class Supervisor:
         """Signals all descendants until none is left or the time is over: TERM once, KILL again and again."""
         told: set[int] = set()
         deadline = time.monotonic() + seconds
-        while left := [pid for pid in tree.descendants(os.getpid()) if pid not in self.spare]:
+        while left := [pid for pid in processes.descendants(os.getpid()) if pid not in self.spare]:
             for pid in left:
                 if pid not in told or number == signal.SIGKILL:
                     told.add(pid)
-                    tree.signal_one(pid, number)
+                    processes.signal_one(pid, number)
             if time.monotonic() >= deadline:
                 break
             gevent.sleep(0.02)

@@ -20,7 +20,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from gmonitor import tree
+from gtask import processes
 
 # This variable is in the environment of every process that a run starts. It finds those that have left their group.
 MARK = "GMONITOR_RUN"
@@ -241,7 +241,7 @@ def _detach(needed: set[int | None]) -> None:
     """Leaves all that the monitor has: what ends the monitor must not end the guard, and what the monitor has open must
     not stay open in the guard."""
     os.setsid()  # Neither keys, nor the shell's job control, nor a kill of the monitor's group may reach the guard,
-    tree.rename("guard of a fleet")  # nor may `pkill -f gmonitor`.
+    processes.rename("guard of a fleet")  # nor may `pkill -f gmonitor`.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDWR)
@@ -268,7 +268,7 @@ def _messages(fd: int, terminal: Restorer) -> Iterator[Message]:
 
 def _end(tasks: dict[int, int], run: str, grace: float, server: int) -> None:
     for pid in tasks:
-        tree.signal_group(pid, signal.SIGCONT)  # A stopped task sees neither the end of its stdin nor a signal.
+        processes.signal_group(pid, signal.SIGCONT)  # A stopped task sees neither the end of its stdin nor a signal.
     pipes = {f"pipe:[{inode}]" for inode in tasks.values()}
     deadline = time.monotonic() + grace
     while any(pid in tasks or pipes & _files(pid) for pid in _left(tasks, run, server)):
@@ -277,25 +277,25 @@ def _end(tasks: dict[int, int], run: str, grace: float, server: int) -> None:
         time.sleep(0.05)
     else:  # All tasks have ended in time. What is left now was started by a handler.
         for pid in _left(tasks, run, server):
-            tree.signal_one(pid, signal.SIGTERM)
-        deadline = time.monotonic() + tree.RUNAWAYS
+            processes.signal_one(pid, signal.SIGTERM)
+        deadline = time.monotonic() + processes.RUNAWAYS
         while _left(tasks, run, server) and time.monotonic() < deadline:
             time.sleep(0.05)
-    deadline = time.monotonic() + tree.LAST
+    deadline = time.monotonic() + processes.LAST
     while (left := _left(tasks, run, server)) and time.monotonic() < deadline:
         for pid in left:
-            tree.signal_one(pid, signal.SIGKILL)
+            processes.signal_one(pid, signal.SIGKILL)
         time.sleep(0.01)
 
 
 def _left(tasks: Collection[int], run: str, server: int) -> list[int]:
     """Who of this run still lives: members of the tasks' groups, and whoever bears the run's mark."""
-    if not tree.proc_is_ours():
+    if not processes.proc_is_ours():
         return [pid for pid in tasks if _exists(pid)]
     mark = f"{MARK}={run}".encode()
     return [
         pid
-        for pid, (state, _parent, group) in tree.processes().items()
+        for pid, (state, _parent, group) in processes.table().items()
         if state != "Z" and pid != server and (group in tasks or mark in _environment(pid))
     ]
 

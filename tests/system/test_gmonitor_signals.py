@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gmonitor.tree import descendants
+from gtask.processes import descendants
 from tests.servers import ONE_SERVER
 from tests.system.fleets import ENVIRON, GMONITOR, ROOT, Run, needs_free_port, plain, start, wait_for_line
 from tests.system.terminal import Terminal, alive

@@ -13,11 +13,12 @@ from gmonitor import cli as gmonitor
 from gmonitor.config import Config as MonitorConfig
 from gmonitor.events import Reported, Said, Started, Tick
 from gmonitor.fleet import Fleet
-from gmonitor.lines import LIMIT, Lines, condense
+from gmonitor.lines import condense
 from gmonitor.view import cut, render
 from gtask import cli as gtask
 from gtask.config import Config, read
 from gtask.exceptions import UsageError
+from gtask.lines import LIMIT, Lines
 from gtask.protocol import decode, encode
 from gtask.store import Store
 from gtask.text import printable

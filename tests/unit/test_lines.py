@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmonitor.lines import LONGEST, Lines, readable
+from gmonitor.lines import LONGEST, readable
+from gtask.lines import Lines
 
 
 def fed(lines: Lines, data: bytes, size: int) -> list[bytes]:

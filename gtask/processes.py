@@ -1,6 +1,7 @@
 """The processes below this one: orphans stay ours, children die with us, /proc finds who is left.
 
-All of it is Linux; elsewhere these are no-ops, and end of file on stdin is what tells the tasks.
+All of it is Linux. Elsewhere these are no-ops, and what tells the children is the end of file on what they read. The
+guards, which are to start quickly, import this module, so it imports little.
 """
 
 import ctypes
@@ -8,14 +9,13 @@ import os
 import resource
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
-PROC = Path("/proc")
-RUNAWAYS = 1.0  # seconds that what the tasks have left behind has after TERM
+PROC = "/proc"
+RUNAWAYS = 1.0  # seconds that what a process has left behind has after TERM
 LAST = 5.0  # seconds after SIGKILL; what is left then waits in the kernel, and nobody can say for how long
 
 try:
@@ -35,8 +35,8 @@ def rename(name: str) -> None:
     if _prctl and proc_is_ours():
         _prctl(PR_SET_NAME, ctypes.create_string_buffer(name.encode()))
         # What the kernel shows as a process's arguments is the memory in which they came, whatever lies there now.
-        fields = (PROC / "self" / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end: numbers 48 and 49 in proc(5)
+        fields = _stat("self")
+        start, end = map(int, fields[45:47])  # arg_start and arg_end: numbers 48 and 49 in proc(5)
         if end - start > len(name):
             ctypes.memset(start, 0, end - start)
             ctypes.memmove(start, name.encode(), len(name))
@@ -65,7 +65,7 @@ def proc_is_ours() -> bool:
     """Whether /proc shows the processes of our own namespace. In a namespace of process ids that has no /proc of
     its own (`unshare -pf`) the numbers in it are other processes, which must not be signalled."""
     try:
-        return os.readlink(PROC / "self") == str(os.getpid())
+        return os.readlink(f"{PROC}/self") == str(os.getpid())
     except OSError:
         return False
 
@@ -73,7 +73,7 @@ def proc_is_ours() -> bool:
 def descendants(root: int) -> list[int]:
     """All living processes below `root`, zombies left out."""
     children: dict[int, list[int]] = {}
-    for pid, (state, parent, _group) in processes().items():
+    for pid, (state, parent, _group) in table().items():
         if state != "Z":
             children.setdefault(parent, []).append(pid)
     found: list[int] = []
@@ -85,19 +85,24 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def processes() -> dict[int, tuple[str, int, int]]:
+def table() -> dict[int, tuple[str, int, int]]:
     """pid -> state, parent, group of every process; none where /proc is not ours."""
     found = {}
     for entry in os.listdir(PROC) if proc_is_ours() else ():
         if entry.isdigit():
             try:
-                stat = (PROC / entry / "stat").read_text(errors="replace")
+                state, parent, group = _stat(entry)[:3]
             except OSError:  # it is gone
                 continue
-            # The last parenthesis closes the name, which may hold anything.
-            state, parent, group = stat[stat.rindex(")") + 2 :].split(None, 3)[:3]
             found[int(entry)] = state, int(parent), int(group)
     return found
+
+
+def _stat(pid: str) -> list[str]:
+    """What proc(5) says in /proc/PID/stat, from its third field on, the state. Raises OSError."""
+    with open(f"{PROC}/{pid}/stat", errors="replace") as file:
+        # The last parenthesis closes the name, which may hold anything.
+        return file.read().rpartition(")")[2].split()
 
 
 def signal_group(pid: int, *numbers: int) -> None:
