@@ -46,6 +46,7 @@ setup(
             "mypy",
             "pre-commit",
             "psutil",
+            "psycopg[binary]",
             "psycopg2-binary",
             "pyte",
             "pytest",

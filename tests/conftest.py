@@ -5,6 +5,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -77,6 +78,19 @@ def new_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]
         yield make
         for server in made:
             server.kill()
+
+
+@pytest.fixture
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL of its own (tests/postgres.py) for tests that are marked NEEDED."""
+    from tests.postgres import Postgres  # it needs a driver, and most tests do not
+
+    with tempfile.TemporaryDirectory(prefix="gt") as folder:
+        postgres = Postgres(Path(folder))
+        try:
+            yield postgres.start()
+        finally:
+            postgres.stop()
 
 
 @pytest.fixture

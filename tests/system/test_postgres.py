@@ -2,13 +2,8 @@
 
 import re
 import signal
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.postgres import NEEDED, Postgres
+from tests.postgres import NEEDED
 from tests.servers import ONE_SERVER
 from tests.tasks import wait_until
 
@@ -22,16 +17,6 @@ import psycopg2
 def connect():
     return closing(psycopg2.connect(os.environ["DSN"]))
 """
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    with tempfile.TemporaryDirectory(prefix="gt") as folder:
-        server = Postgres(Path(folder))
-        try:
-            yield server.start()
-        finally:
-            server.stop()
 
 
 def field(redis, name: str) -> int:
