@@ -1,6 +1,6 @@
 """gtask: identical processes on one Redis; one elects itself generator, the others handle.
 
-`run` and `Config` are loaded when somebody asks for them: importing the package must import neither gevent nor redis,
+The names below are loaded when somebody asks for them: importing the package must import neither gevent nor redis,
 since programs import it before they patch the standard library.
 """
 
@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gtask.config import Config
+    from gtask.inside import Reject, Retry, current
     from gtask.program import run
 
 __version__ = "1.0.0"
-__all__ = ["Config", "run"]
+__all__ = ["Config", "Reject", "Retry", "current", "run"]
 
-_HOMES = {"Config": "gtask.config", "run": "gtask.program"}
+_HOMES = {
+    "Config": "gtask.config", "run": "gtask.program",
+    "Retry": "gtask.inside", "Reject": "gtask.inside", "current": "gtask.inside",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

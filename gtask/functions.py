@@ -20,6 +20,7 @@ from typing import Any
 from gevent import getcurrent
 
 from gtask.exceptions import GtaskError, UsageError, UserCodeError
+from gtask.inside import hand_on
 from gtask.items import Generate, Item
 from gtask.places import place_of, place_of_function
 from gtask.stdio import working_directory
@@ -58,8 +59,6 @@ def accept_generate(function: Any, name: str = "generate") -> Generate:
 def accept_handle(function: Any, name: str = "handle") -> Handle:
     """The function as the workers call it. Raises UsageError when it cannot work; `name`: how its user calls it."""
     _check(name, function, "message", UsageError)
-    if any(map(inspect.isgeneratorfunction, _called(function))):
-        raise UsageError(f"{name}: it has a yield, so calling it runs nothing of it{_in(function)}")
     return Handle(function, copy_context().copy)
 
 
@@ -146,7 +145,9 @@ def _with_context(function: Generate) -> Generate:
     fresh = copy_context().copy
 
     def generate(last: str | None) -> Iterable[Item]:
-        getcurrent().gr_context = fresh()
+        context = fresh()
+        hand_on(context)
+        getcurrent().gr_context = context
         return function(last)
 
     return generate

@@ -23,6 +23,7 @@ from gevent.event import Event
 from gtask import forks
 from gtask.election import Term
 from gtask.exceptions import Rejected, Trouble
+from gtask.inside import Current, enter
 from gtask.items import Generate, Item, NoMessage, encoded, is_no_stream
 from gtask.outage import Line
 from gtask.places import place_in, place_of, place_of_suspended
@@ -202,6 +203,7 @@ class Generator:
                 self.abandon()
         if self._over:
             return iter(())
+        enter(Current(task_id=lambda: self._term.member.task_id, term=self._term.number))
         self._at_home = False
         try:
             messages = self._generate(last)

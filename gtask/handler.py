@@ -6,9 +6,13 @@ more are in hand wakes one idle worker. So a message that blocks holds up none o
 """
 
 import logging
+from contextvars import Context
+from math import inf
 from time import monotonic, perf_counter
+from types import GeneratorType
 
 import gevent
+from gevent import getcurrent
 from gevent.event import Event
 from gevent.lock import Semaphore
 
@@ -16,13 +20,14 @@ from gtask import forks, strays
 from gtask.delivery import Hand
 from gtask.exceptions import GtaskError
 from gtask.functions import Handle
-from gtask.items import check_result
-from gtask.outcome import DONE, Outcome, decide, failed
+from gtask.items import check_result, drained
+from gtask.outcome import DONE, NO_RETRIES, Outcome, Policy, decide, failed
 from gtask.pace import HORIZON
 from gtask.protocol import Totals
 from gtask.store import Store
 from gtask.supply import Supply
 from gtask.text import printable
+from gtask.workers import TimeLimit, Worker
 from gtask.yielding import SLICE, let_others_run
 
 log = logging.getLogger(__name__)
@@ -62,18 +67,32 @@ class Idle:
 class Handler:
     """The workers, and what they are at."""
 
-    def __init__(self, handle: Handle, supply: Supply, totals: Totals) -> None:
-        """`supply`: where the messages come from."""
+    def __init__(
+        self,
+        handle: Handle,
+        supply: Supply,
+        totals: Totals,
+        *,
+        concurrency: int = 1,
+        policy: Policy = NO_RETRIES,
+        timeout: float = 0.0,
+    ) -> None:
+        """`supply`: where the messages come from. `concurrency`: how many workers there are. `timeout`: seconds that a
+        message may take, 0: no bound."""
         self._handle = handle
         self.supply = supply
         self._totals = totals
-        self._running: dict[int, str | None] = {}  # each worker's message that it has started and not finished
+        self._policy = policy
+        self._workers = [Worker(handle, lambda: supply.hand.member.task_id) for _ in range(concurrency)]
+        self.time_limit = TimeLimit(self._workers, timeout or inf)
+        self._postponed = 0  # attempts after which the message comes again
         self._idle = Idle()
         self._yield_at = 0.0
         self._yielding = False  # a worker is letting the others run, and will go on after that
         self._ending = False
         self._change = Event()  # for `finish`: a worker has ended
-        self._log_at = 0.0
+        # Attempts that failed and are made again, and those that were the last one, are logged each at their own pace.
+        self._log_at = {True: 0.0, False: 0.0}
 
     # -- what the task tells it
 
@@ -126,18 +145,22 @@ class Handler:
     @property
     def _unfinished(self) -> list[str]:
         """The messages that are being handled."""
-        return [message for message in list(self._running.values()) if message is not None]
+        return [at[0] for worker in self._workers if (at := worker.at) is not None]
+
+    @property
+    def _handled(self) -> int:
+        """How many attempts have ended, however that was."""
+        return self._totals.processed + self._postponed
 
     # -- workers
 
-    def work(self) -> None:
-        """One worker: handles messages until the end.
+    def work(self, number: int) -> None:
+        """Worker `number`, from 0 on: handles messages until the end.
 
         What the user's code leaves behind may reach it anywhere: a gevent.Timeout that was started in `handle` and
         not cancelled is thrown into the greenlet that started it, wherever that waits by then.
         """
-        number = len(self._running)
-        self._running[number] = None
+        self._workers[number].greenlet = getcurrent()
         while True:
             try:
                 while hand := self._refill():
@@ -152,9 +175,12 @@ class Handler:
     def work_off(self, hand: Hand, number: int) -> None:
         """Handles, as worker `number`, what is ready in this hand, until nothing is: perhaps because it is not the
         task's hand any more."""
-        function, new_context = self._handle.function, self._handle.new_context
-        ready, finished, running, totals = hand.ready, hand.finished, self._running, self._totals
+        worker = self._workers[number]
+        worker.hand = hand
+        function, new_context = self._handle.function, worker.new_context
+        ready, finished, totals = hand.ready, hand.finished, self._totals
         idle, supply = self._idle, self.supply
+        now = perf_counter()
         while ready and not self._ending:
             try:
                 message = ready.popleft()
@@ -162,23 +188,39 @@ class Handler:
                 break
             if idle.count and not (idle.waking or self._yielding) and (ready or not supply.waiting):
                 idle.wake_one()
-            running[number] = message
+            worker.at = message, now
+            outcome = DONE
+            context = new_context()
             try:
-                result = new_context().run(function, message)
-                if result is not None:
-                    check_result(result)
-                outcome = DONE
+                result = context.run(function, message)
+                if result is not None or worker.interrupted is not None:
+                    outcome = _outcome_of(result, context, worker)
             except BaseException as error:  # SystemExit and gevent.Timeout are failures of this message too
                 if forks.happened:
                     forks.end(error)
-                totals.errors += 1
-                outcome = decide(message, error, hand.member.task_id)
-                self._log(outcome, error)
+                outcome = self._outcome_of_error(worker, hand, message, error)
+            del context  # and not only when this worker gets its next message
             finished(message, outcome)
-            running[number] = None
-            totals.processed += 1
-            if perf_counter() >= self._yield_at:
+            worker.at = None
+            if outcome.later is None:
+                totals.processed += 1
+            else:
+                self._postponed += 1
+            now = perf_counter()
+            if now >= self._yield_at:
                 self._let_others_run()
+                now = perf_counter()
+
+    def _outcome_of_error(self, worker: Worker, hand: Hand, message: str, error: BaseException) -> Outcome:
+        worker.at = message, inf  # from here on this is code of ours, and no time limit may interrupt it
+        worker.interrupted = None
+        outcome = decide(
+            message, error, hand.member.task_id, hand.tried(message), self._policy, again=hand.kept_in_redis
+        )
+        if outcome.later is None:
+            self._totals.errors += 1
+        self._log(outcome, error)
+        return outcome
 
     def _let_others_run(self) -> None:
         if forks.happened:
@@ -202,7 +244,7 @@ class Handler:
         supply = self.supply
         while not self._ending:
             if not supply.stopped.is_set():
-                supply.fetch(self._totals.processed)
+                supply.fetch(self._handled)
             if self._ending:  # the end has come while this worker waited for its turn or for Redis
                 break
             hand = supply.hand
@@ -213,15 +255,21 @@ class Handler:
             elif hand.blocked:
                 gevent.sleep(SLICE)
             else:
-                supply.wait(self._totals.processed)
+                supply.wait(self._handled)
         return None
 
     def _log(self, outcome: Outcome, error: BaseException) -> None:
-        log.debug("message failed", exc_info=error)
-        if monotonic() >= self._log_at:
-            self._log_at = monotonic() + FAILURES_LOG_INTERVAL
+        later = outcome.later
+        log.debug("message failed" if later is None else "an attempt failed", exc_info=error)
+        if monotonic() < self._log_at[later is not None] or (later is not None and not later.failed):
+            return
+        self._log_at[later is not None] = monotonic() + FAILURES_LOG_INTERVAL
+        if later is None:
             log.info("%d messages failed so far, the last with %s (gtask getErrors shows them)",
                      self._totals.errors, printable(outcome.reason))  # fmt: skip
+        else:
+            log.info("an attempt failed with %s; its message comes again in %.1f s",
+                     printable(outcome.reason), later.after)  # fmt: skip
 
     # -- beside the workers
 
@@ -248,3 +296,16 @@ class Handler:
             self._idle.wake_one()
         if not (supply.hand.ready or self._unfinished or supply.hand.owes):
             supply.busy.clear()
+
+
+def _outcome_of(result: object, context: Context, worker: Worker) -> Outcome:
+    """What it means that `handle` has returned this, or that it has returned though it was interrupted. A handle with a
+    yield runs only here. Raises what it raises."""
+    followups: tuple[bytes, ...] = ()
+    if isinstance(result, GeneratorType):
+        followups = tuple(context.run(drained, result))
+    else:
+        check_result(result)
+    if worker.interrupted is not None:
+        raise worker.interrupted  # it has caught the time-out, so what it was at may be half done
+    return Outcome(followups=followups) if followups else DONE

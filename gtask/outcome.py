@@ -4,8 +4,11 @@ delivery.py and in claim.lua what Redis is told of it."""
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import uniform
 from traceback import format_exception_only
 
+from gtask.config import AT_LEAST_ONCE, Backoff, Config
+from gtask.inside import Reject, Retry, TimedOut
 from gtask.places import place_of
 from gtask.text import failure_record, printable, read_record
 
@@ -43,19 +46,51 @@ class Tried:
 
 DONE = Outcome()
 NEVER = Tried()
+MOST_DOUBLINGS = 64  # of a wait; more would only leave what a float can hold
 Failure = tuple[str, str]  # a message and its record
 
 
-def decide(message: str, error: BaseException, task_id: int) -> Outcome:
-    """What it means that handling the message has raised this error. `task_id`: of the task that handled it."""
-    reason = "".join(format_exception_only(error)).strip()
-    if place := place_of(error):
-        reason += f" ({place})"
-    return failed(message, reason, task_id)
+@dataclass(frozen=True)
+class Policy:
+    """What the settings say of failures."""
+
+    retries: int = 0
+    backoff: Backoff = Config.backoff
+
+    def wait(self, before: int) -> float:
+        """Seconds that a message waits which has waited so many times `before`. What failed together does not come back
+        together: the wait is drawn between one half of what `--backoff` says and the whole."""
+        doubled = self.backoff.first * 2.0 ** min(before, MOST_DOUBLINGS)
+        return min(doubled, self.backoff.longest) * uniform(0.5, 1)  # noqa: S311
 
 
-def failed(message: str, reason: str, task_id: int) -> Outcome:
-    """The message has failed, for a reason that may be none of the handler's."""
+NO_RETRIES = Policy()
+
+
+def decide(message: str, error: BaseException, task_id: int, tried: Tried, policy: Policy, *, again: bool) -> Outcome:
+    """What it means that handling the message has raised this error. `task_id`: of the task that handled it. `tried`:
+    what is known of earlier attempts. `again`: this way of delivery can bring a message again."""
+    reason = _reason(error)
+    if isinstance(error, Retry) and again:
+        return Outcome(reason, later=Later(policy.wait(tried.attempts) if error.after is None else error.after, False))
+    if isinstance(error, Retry):
+        reason += f"; a message can come again with --delivery {AT_LEAST_ONCE} only"
+    elif again and tried.failures < policy.retries and not isinstance(error, Reject):
+        return Outcome(reason, later=Later(policy.wait(tried.failures)))
+    return failed(message, reason, task_id, attempts=tried.attempts + 1)
+
+
+def _reason(error: BaseException) -> str:
+    """What was raised and where, as `ValueError: no (jobs.py:7 handle)`."""
+    if isinstance(error, TimedOut):
+        reason, place = str(error), error.place
+    else:
+        reason, place = "".join(format_exception_only(error)).strip(), place_of(error)
+    return f"{reason} ({place})" if place else reason
+
+
+def failed(message: str, reason: str, task_id: int, attempts: int = 1) -> Outcome:
+    """The message has failed, for a reason that may be none of the handler's, at the last of so many attempts."""
     return Outcome(reason, failure_record(message, reason, task_id))
 
 

@@ -33,6 +33,7 @@ from gtask.items import Generate
 from gtask.log import say
 from gtask.membership import Membership
 from gtask.outage import Line, Outage
+from gtask.outcome import Policy
 from gtask.protocol import Totals
 from gtask.recovery import Recovery
 from gtask.report import Reporter, Writer
@@ -78,8 +79,9 @@ Event = Joined | Beaten | TermEnded | EndAsked | Ended
 
 
 class Task:
-    """Starts these greenlets: its loop, heartbeat, notices, keep, recovery, workers, maintenance, a generator for each
-    term, the writer of reports; and a native thread that stands in for them while the event loop is held."""
+    """Starts these greenlets: its loop, heartbeat, notices, keep, recovery, workers, maintenance, time limit,
+    a generator for each term, the writer of reports; and a native thread that stands in for them while the event loop
+    is held."""
 
     def __init__(
         self,
@@ -123,7 +125,10 @@ class Task:
         )
         self._beating: gevent.Greenlet | None = None
         self._supply = Supply(HANDS[config.delivery], line.of("handler"), self._membership, self._recovery)
-        self._handler = Handler(handle, self._supply, self._totals)
+        self._handler = Handler(
+            handle, self._supply, self._totals, concurrency=config.concurrency,
+            policy=Policy(config.retries, config.backoff), timeout=config.timeout,
+        )  # fmt: skip
         self._stand_in = StandIn(
             make_store, self._membership, self._election, self._handler, heartbeat=config.heartbeat, grace=config.grace
         )
@@ -137,7 +142,9 @@ class Task:
         self._spawn("recovery", self._recovery.run)
         self._spawn("maintenance", self._handler.maintain)
         for number in range(self._config.concurrency):
-            self._spawn(f"worker {number}", self._handler.work)
+            self._spawn(f"worker {number}", partial(self._handler.work, number))
+        if self._config.timeout:
+            self._spawn("time limit", self._handler.time_limit.run)
         self._watch.attend(self._stand_in, self._handler.start_no_more, self.end)
         strays.mute_signal_handlers()
         forks.arm(self._leave_to_parent)

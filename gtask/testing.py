@@ -12,10 +12,11 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
-from itertools import islice
+from types import GeneratorType
 from typing import NamedTuple
 
-from gtask.items import Generate, NoMessage, check_result, encoded, is_no_stream
+from gtask.inside import Current, enter
+from gtask.items import Generate, NoMessage, check_result, drained, encoded, is_no_stream
 from gtask.text import printable, shortened, to_text
 
 CUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 198)  # messages after which `check` lets another generator go on
@@ -65,11 +66,18 @@ def draw(generate: Generate, last: str | None = None, limit: int = 100, *, timeo
 
 
 def _draw(generate: Generate, last: str | None, limit: int) -> Iterator[Drawn]:
-    messages = generate(last)
+    context = copy_context()
+    context.run(enter, Current(task_id=lambda: 1, term=1))
+    messages = context.run(generate, last)
     if is_no_stream(messages):
         raise TypeError(f"generate returned {_shown(messages)}; it must yield messages, or return a list of them")
     try:
-        for item in islice(messages, limit):
+        iterator = context.run(iter, messages)
+        for _ in range(limit):
+            try:
+                item = context.run(next, iterator)
+            except StopIteration:
+                return
             try:
                 message, position = encoded(item)
             except NoMessage as error:
@@ -78,16 +86,24 @@ def _draw(generate: Generate, last: str | None, limit: int) -> Iterator[Drawn]:
             yield Drawn(text, text or "" if position is None else to_text(position))
     finally:
         close: Callable[[], object] = getattr(messages, "close", lambda: None)
-        close()
+        context.run(close)
 
 
-def handle_one(handle: Callable[[str], object], message: str | bytes) -> None:
-    """Handles one message as a task does: as text, and in a copy of the context.
+def handle_one(handle: Callable[[str], object], message: str | bytes, *, attempt: int = 1) -> list[str]:
+    """Handles one message as a task does: as text, and in a copy of the context, where `gtask.current()` says that this
+    is so many an `attempt`. Returns the messages that `handle` has yielded, as the `handle` of a task gets them.
 
-    Raises what `handle` raises; a task would put the message into `errors` then.
+    Raises what `handle` raises; a task would put the message into `errors` then, or have it again later. Raises
+    ValueError for yielded messages that a task would not take.
     """
     text = message if isinstance(message, str) else to_text(message)
-    check_result(copy_context().run(handle, text))
+    context = copy_context()
+    context.run(enter, Current(task_id=lambda: 1, attempt=lambda: attempt))
+    result = context.run(handle, text)
+    if isinstance(result, GeneratorType):
+        return [to_text(followup) for followup in context.run(drained, result)]
+    check_result(result)
+    return []
 
 
 def check(generate: Generate, messages: int = 200, *, timeout: float = 5.0) -> list[str]:

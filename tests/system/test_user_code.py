@@ -139,9 +139,12 @@ import asyncio, gevent
 async def coroutine(message):
     pass
 
+async def asynchronous_generator(message):
+    yield message
+
 handles = {
     "coroutine": lambda: coroutine("m"),
-    "generator": lambda: (letter for letter in "m"),
+    "asynchronous generator": lambda: asynchronous_generator("m"),
     "greenlet": lambda: gevent.spawn(len, "m"),
     "number": lambda: 7,
 }
@@ -155,11 +158,11 @@ def test_a_handle_that_returns_what_nobody_runs_has_failed(server, redis, start,
     """A plain function around an async one can only be known by what it returns."""
     (tmp_path / "job.py").write_text(UNFINISHED)
     handles_only(redis)
-    redis.rpush("messages", "coroutine", "generator", "greenlet", "number")
+    redis.rpush("messages", "coroutine", "asynchronous generator", "greenlet", "number")
     task = start("--redis", server.url, "--handle", "job:handle")
     wait_until(lambda: task.total("processed") == 4)
     failed = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
-    assert {entry["message"] for entry in failed} == {"coroutine", "generator"}
+    assert {entry["message"] for entry in failed} == {"coroutine", "asynchronous generator"}
     assert all("which nobody runs; async is not supported" in entry["error"] for entry in failed)
     assert "never awaited" not in task.stderr
 

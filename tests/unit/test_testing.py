@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+import gtask
 from gtask.testing import Drawn, check, draw, handle_one
 
 
@@ -128,6 +130,36 @@ def test_one_message_is_handled_as_a_task_does() -> None:
 
     with pytest.raises(TypeError, match="which nobody runs"):
         handle_one(handle, "m")
+
+
+def test_handling_one_gives_its_followups_as_the_next_handler_gets_them() -> None:
+    def handle(message: str) -> Iterator[str | bytes]:
+        yield "left"
+        yield b"right \xff"
+        if message == "too much":
+            yield from map(str, range(1000))
+        if message == "busy":
+            raise gtask.Retry(after=gtask.current().attempt * 10)
+
+    assert handle_one(handle, "root") == ["left", "right \udcff"]
+    assert handle_one(partial(handle), "root") == ["left", "right \udcff"], "whatever stands around it"
+    assert handle_one(lambda message: [message], "m") == [], "only what is yielded is sent"
+    with pytest.raises(ValueError, match="send a follow-up that continues"):
+        handle_one(handle, "too much")
+    with pytest.raises(gtask.Retry) as retry:
+        handle_one(handle, "busy", attempt=3)
+    assert retry.value.after == 30
+
+
+def test_generate_can_ask_for_its_term_and_neither_can_ask_afterwards() -> None:
+    def generate(last: str | None) -> Iterator[str]:
+        yield f"term {gtask.current().term}"
+        yield f"task {gtask.current().task_id}"
+
+    assert [drawn.message for drawn in draw(generate)] == ["term 1", "task 1"]
+    handle_one(lambda message: gtask.current(), "m")
+    with pytest.raises(RuntimeError):
+        gtask.current()
 
 
 def test_it_needs_neither_gevent_nor_redis() -> None:
