@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.support.processes import environment
 
 ROOT = Path(__file__).parents[2]
-SHARED = {"protocol", "urls", "exceptions", "config", "stdio", "patch", "text"}
+SHARED = {"config", "exceptions", "lines", "patch", "processes", "protocol", "stdio", "text", "urls"}
 
 
 def taken(source: str) -> set[str]:
