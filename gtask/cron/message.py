@@ -13,7 +13,7 @@ class Tick(NamedTuple):
     """An entry is due. Ticks of all entries stand in one total order: by time, and then by name."""
 
     at: int  # seconds since 1970
-    name: str  # "": before all entries of that time
+    name: str
 
     @property
     def message(self) -> str:

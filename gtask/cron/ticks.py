@@ -4,10 +4,10 @@ Which times these are does not depend on where one begins to look. Otherwise the
 repeat one. So the calendar (cronsim) only ever counts on a clock that is never changed, and the zone is applied here.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 from gtask.exceptions import UsageError
@@ -22,12 +22,16 @@ MACROS = {
     "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
 }  # fmt: skip
 DAY = 86_400  # seconds; the clock of no zone is changed twice within one
-FIRST_WINDOW = 64  # seconds in which the newest tick is looked for at first; the window grows by factors of 8
+AT_ONCE = 64  # ticks that are counted without a pause; it takes 3 ms
+END_OF_TIME = 253_402_300_799  # seconds since 1970: the last second of the year 9999
 EPOCH = datetime(1970, 1, 1)  # what the clock on the wall shows has no zone here
 
 
 class Schedule(ABC):
-    """When one entry is due."""
+    """When one entry is due. `mark`: of what it says, four hexadecimal digits."""
+
+    def __init__(self, text: str) -> None:
+        self.mark = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:4]
 
     @abstractmethod
     def after(self, time: int) -> Iterator[int]:
@@ -35,29 +39,39 @@ class Schedule(ABC):
 
     def newest(self, after: int, until: int) -> int | None:
         """The last tick that is later than `after` and not later than `until`."""
-        window = FIRST_WINDOW
-        while True:
-            begin = max(after, until - window)
-            found = list(takewhile(lambda tick: tick <= until, self.after(begin)))
-            if found or begin == after:
-                return found[-1] if found else None
-            window *= 8
+        found = None
+        while after < until:
+            middle = (after + until) // 2
+            tick = next(self.after(middle), None)
+            if tick is not None and tick <= until:
+                found = after = tick
+            else:
+                until = middle
+        return found
 
-    def count(self, after: int, until: int, limit: int) -> int:
-        """How many ticks are later than `after` and not later than `until`; `limit` where there are more."""
-        return sum(1 for _ in islice(takewhile(lambda tick: tick <= until, self.after(after)), limit))
+    def count(self, after: int, until: int, limit: int, pause: Callable[[], object]) -> tuple[int, bool]:
+        """How many ticks are later than `after` and not later than `until`, and whether that is exact: where there are
+        more than `limit`, so many are said. `pause` is called each few milliseconds."""
+        count = 0
+        for tick in self.after(after):
+            if tick > until or count == limit:
+                return count, tick > until
+            count += 1
+            if count % AT_ONCE == 0:
+                pause()
+        return count, True
 
 
 class Every(Schedule):
     """Each so many seconds, counted from 1970."""
 
     def __init__(self, seconds: int) -> None:
+        super().__init__(f"every {seconds}")
         self._seconds = seconds
 
     def after(self, time: int) -> Iterator[int]:
-        """All ticks after this time."""
-        while True:
-            time = (time // self._seconds + 1) * self._seconds
+        """All ticks after this time, until Python's time ends."""
+        while (time := (time // self._seconds + 1) * self._seconds) <= END_OF_TIME:
             yield time
 
     def newest(self, after: int, until: int) -> int | None:
@@ -65,9 +79,9 @@ class Every(Schedule):
         tick = until // self._seconds * self._seconds
         return tick if tick > after else None
 
-    def count(self, after: int, until: int, limit: int) -> int:
-        """As arithmetic; it is exact, whatever the limit."""
-        return max(0, until // self._seconds - after // self._seconds)
+    def count(self, after: int, until: int, limit: int, pause: Callable[[], object]) -> tuple[int, bool]:
+        """As arithmetic, and always exact."""
+        return max(0, until // self._seconds - after // self._seconds), True
 
 
 class Cron(Schedule):
@@ -80,9 +94,10 @@ class Cron(Schedule):
 
     def __init__(self, text: str, zone: ZoneInfo) -> None:
         """Raises ValueError with the reason for what is no such line, or never comes."""
-        self._expression = expression = MACROS.get(text.lower(), text)
+        self._expression = expression = MACROS.get(text.strip().lower(), text)
         self._zone = zone
-        fields = expression.split()
+        fields = expression.upper().split()
+        super().__init__(" ".join([*fields, zone.key]))
         if len(fields) not in (5, 6):
             names = ", ".join(MACROS)
             raise ValueError(f"it must have 5 fields, 6 with seconds, or be one of {names}")
