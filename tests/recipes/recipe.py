@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Recipe:
         """`redis`: a client of `server`; `home`: a folder for the programs and for what they say. The namespace of the
         recipe is its name."""
         self.name = name
-        self.killed: set[int] = set()
+        self.killed: set[int] = set()  # process ids
         self._redis = redis
         self.said = home / "said"
         programs = home / "bin"
@@ -58,21 +59,21 @@ class Recipe:
         """Messages that were pushed so far."""
         return int(self._redis.hget(self.key("generator"), "generated") or 0)
 
-    def kill_generator(self) -> None:
-        self._kill(wait_until(lambda: self._living(generates=True), "a generator that lives")[0])
-
-    def kill_handler(self) -> None:
-        self._kill(wait_until(lambda: self._living(generates=False), "a handler that lives")[0])
-
-    def _living(self, *, generates: bool) -> list[int]:
-        owner = self._redis.get(self.key("generatorId"))
+    def tasks(self) -> dict[int, int]:
+        """The fleet's tasks that were not killed: taskId -> process id."""
         members = self._redis.hgetall(self.key("tasks:members"))
-        if owner is None:
-            return []
-        pids = {json.loads(member)["pid"] for task, member in members.items() if (task == owner) is generates}
-        return sorted(pids - self.killed)
+        pids = {int(task): json.loads(member)["pid"] for task, member in members.items()}
+        return {task: pid for task, pid in pids.items() if pid not in self.killed}
 
-    def _kill(self, pid: int) -> None:
+    def generator(self) -> int:
+        """The process id of the task that generates, as soon as one does that was not killed."""
+        return wait_until(lambda: self.tasks().get(int(self._redis.get(self.key("generatorId")) or 0)), "a generator")
+
+    def handler(self) -> int:
+        """The process id of a task that does not generate."""
+        return next(pid for pid in self.tasks().values() if pid != self.generator())
+
+    def kill(self, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
         self.killed.add(pid)
 
@@ -82,7 +83,7 @@ class Recipe:
         assert self.process.wait(30) == 0, self.said.read_text()
 
     def close(self) -> None:
-        """Whatever happened: nothing of it lives on."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        """Whatever happened, nothing of it lives on: what gmonitor has started, in other groups, ends by itself."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()

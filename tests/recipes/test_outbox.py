@@ -58,9 +58,9 @@ def test_ten_thousand_rows_and_three_kills(redis, cook, postgres) -> None:
     wait_until(lambda: redis.exists(recipe.key("generatorId")), "the table is there")
     writers = Writers(postgres.dsn)
     try:
-        for share, kill in ((1, recipe.kill_generator), (2, recipe.kill_handler), (3, recipe.kill_generator)):
+        for share, victim in ((1, recipe.generator), (2, recipe.handler), (3, recipe.generator)):
             wait_until(lambda: recipe.generated >= ROWS * share // 5, f"{share} of 5 parts are generated")  # noqa: B023
-            kill()
+            recipe.kill(victim())
     finally:
         writers.join()
     wait_until(lambda: redis.hlen("received") >= len(writers.committed), "all are received")
