@@ -10,6 +10,7 @@ from gevent.lock import RLock
 from gtask.exceptions import NotMember, Trouble
 from gtask.membership import Membership
 from gtask.pace import Clock
+from gtask.server_clock import ServerClock
 from gtask.store import Beat, Member, Store
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,20 @@ class Election:
     """Owner of the current term; None while this task is a handler."""
 
     def __init__(
-        self, store: Store, membership: Membership, heartbeat: float, generate: str, clock: Clock = monotonic
+        self,
+        store: Store,
+        membership: Membership,
+        heartbeat: float,
+        generate: str,
+        clock: Clock = monotonic,
+        server_clock: ServerClock | None = None,
     ) -> None:
-        """`heartbeat`: T in seconds. `generate`: the function's name, for the log. `clock`: a monotonic one."""
+        """`heartbeat`: T in seconds. `generate`: the function's name, for the log. `clock`: a monotonic one.
+        `server_clock`: another one, which somebody reads."""
         self._store = store
         self._clock = clock
         self._membership = membership
+        self.server_clock = server_clock or ServerClock(clock)  # is told Redis' time with each beat
         self._heartbeat = heartbeat
         self._generate = generate
         self.term: Term | None = None
@@ -88,6 +97,7 @@ class Election:
             raise
         except NotMember:
             return None
+        self.server_clock.told(beat.time, began, self._clock())
         self.beats_since = min(self.beats_since, began)
         return beat
 

@@ -37,6 +37,7 @@ from gtask.outcome import Policy
 from gtask.protocol import Totals
 from gtask.recovery import Recovery
 from gtask.report import Reporter, Writer
+from gtask.server_clock import ServerClock
 from gtask.store import Member, Store, backoff
 from gtask.supply import Supply
 from gtask.watch import LoopWatch, StandIn
@@ -91,9 +92,11 @@ class Task:
         handle: Handle,
         report_fd: int | None,
         watch: LoopWatch,
+        server_clock: ServerClock | None = None,
     ) -> None:
         """`make_store`: one for the greenlets and one for the native thread. `report_fd`: where a monitor reads;
-        None: a person watches, and gets log lines. `watch`: it has been started. Starts and connects nothing."""
+        None: a person watches, and gets log lines. `watch`: it has been started. `server_clock`: is told
+        Redis' time. Starts and connects nothing."""
         self._config = config
         self._generate = generate
         self._report_fd = report_fd
@@ -118,7 +121,7 @@ class Task:
         line = self._line = Line(store, Outage(store.address, backoff), "task", self._expired)
         self._membership = Membership(store, config.heartbeat, config.wait, config.generate)
         self._membership.on_join.append(lambda member: self._events.put(Joined(member)))
-        self._election = Election(store, self._membership, config.heartbeat, config.generate)
+        self._election = Election(store, self._membership, config.heartbeat, config.generate, server_clock=server_clock)
         self._recovery = Recovery(line.of("recovery"))
         self.heartbeat = Heartbeat(
             line.of("heartbeat"), self._membership, self._election, config.heartbeat, self._events.put

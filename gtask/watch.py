@@ -164,7 +164,9 @@ class StandIn:
                 log.say(f"term {term.number} lost: {why}")
                 store.release_failed(term.member, term.number, why)
         if self._membership.member.task_id and monotonic() - self._beaten >= BEAT_WHEN_HELD * self._heartbeat:
-            store.beat(self._membership.member, term=term.number if keep and term else 0)
+            asked = monotonic()
+            beat = store.beat(self._membership.member, term=term.number if keep and term else 0)
+            self._election.server_clock.told(beat.time, asked, monotonic())
             self.beaten()
 
 

@@ -33,7 +33,8 @@ class Member:
 @dataclass(frozen=True)
 class Beat:
     """The answer to a heartbeat. `remaining`: seconds until the flag can be taken, as far as is known now (negative: it
-    is free, or kept for ever). `since_push`: seconds since anybody's last push, None when there was none."""
+    is free, or kept for ever). `time`: of Redis, in seconds since 1970. `since_push`: seconds since anybody's last
+    push, None when there was none."""
 
     renewed: bool
     elected: bool
@@ -41,6 +42,7 @@ class Beat:
     remaining: float
     endless: bool
     dead: list[int]
+    time: float = 0.0
     before: str | None = None  # elected: the name of the `generate` of the last term, whoever's it was
     since_push: float | None = None
     last: str | None = None  # elected: the position, None at the very first start
@@ -105,7 +107,7 @@ class TaskCalls(Server):
             )
         if answer[0] < 0:
             raise NotMember
-        role, term, remaining, dead, *rest = answer
+        role, term, remaining, dead, time, *rest = answer
         before, since, last = rest if role == 2 else (None, None, [None])
         since = None if since is None else since / 1000
         with self.understanding():
@@ -113,7 +115,7 @@ class TaskCalls(Server):
             dead = [forms.task_id(i) for i in dead]
         endless = remaining == -1  # PTTL's answer for a key that never expires
         large = last == 0
-        return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, before, since,
+        return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, time / 1000, before, since,
                     None if large else last[0], large)  # fmt: skip
 
     def release(self, member: Member, term: int) -> bool:

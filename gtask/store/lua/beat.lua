@@ -20,7 +20,8 @@
 -- and are anybody's. A member without it, of an older version while a fleet is being renewed, may go on.
 -- KEYS flag owner generator tasks members resumed reaped
 -- ARGV id member term(0: a handler) flag_seconds heartbeat want(0|1) join(0|1)
--- -> {role, term, ms until the flag can be taken, {ids for the reaper}}, role 0: handler, 1: renewed, 2: elected.
+-- -> {role, term, ms until the flag can be taken, {ids for the reaper}, Redis' time in ms}, role 0: handler,
+--    1: renewed, 2: elected.
 --    Who is elected learns three things more: the `generate` of the term before, the ms since the last push, and where to
 --    go on. That is {last}, or 0 where `last` is so large that position.lua has to be asked for it, because the flag must
 --    be renewed while it travels.
@@ -97,11 +98,11 @@ if not grace then
 elseif redis.call('PTTL', resumed) > grace then
   redis.call('PEXPIRE', resumed, grace) -- the clock stepped back, so the key would live for too long
 end
-local answer = {role, tonumber(term), math.max(redis.call('PTTL', flag), math.ceil(pause)), look}
+local answer = {role, tonumber(term), math.max(redis.call('PTTL', flag), math.ceil(pause)), look, milliseconds}
 if role == 2 then
   local pushed_at = redis.call('HGET', generator, 'pushed_at')
-  answer[5], answer[6] = theirs, pushed_at and math.floor(now * 1000 - pushed_at)
+  answer[6], answer[7] = theirs, pushed_at and math.floor(now * 1000 - pushed_at)
   local small = redis.call('HSTRLEN', generator, 'last') <= LARGEST_POSITION
-  answer[7] = small and {redis.call('HGET', generator, 'last')} or 0
+  answer[8] = small and {redis.call('HGET', generator, 'last')} or 0
 end
 return answer
