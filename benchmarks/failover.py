@@ -41,8 +41,8 @@ class Kind:
 
 KINDS = (
     Kind("gtask, heartbeat 1 s (flag 2 s)", "gtask",
-         (PYTHON, "-m", "gtask", "--redis", "{url}", "--interval", "1", "--generate", "benchmarks.functions:signed",
-          "--handle", "benchmarks.functions:ignore"),
+         (PYTHON, "-m", "gtask", "--redis", "{url}", "--interval", "1", "--max-backlog", "0",
+          "--generate", "benchmarks.functions:signed", "--handle", "benchmarks.functions:ignore"),
          r'"RPUSH" "messages" "from (\d+)"', "generatorIsActive", 1.0, 30),
     Kind("celery beat with RedBeat, lock 2 s", "redbeat",
          (PYTHON, "-m", "celery", "-A", "benchmarks.peers.redbeat_app", "beat", "-S", "redbeat.RedBeatScheduler",

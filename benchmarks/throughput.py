@@ -152,7 +152,7 @@ def drains(many: int) -> list[Case]:
 
 def pushes(many: int) -> list[Case]:
     """Generating as fast as it goes."""
-    generate = ("--generate", "benchmarks.functions:generate", "--interval", "0")
+    generate = ("--generate", "benchmarks.functions:generate", "--interval", "0", "--max-backlog", "0")
     command = gtask_case("", many, *generate).command
     return [
         loop_case("bare loop: RPUSH 100 values", "rpush-100", many, backlog=False),

@@ -2,7 +2,7 @@
 
     export CHECKSUMS_ROOT=/usr/share GTASK_REDIS=redis://127.0.0.1:6379/0
     gmonitor -n 4 -- gtask --generate checksums:generate --handle checksums:handle \\
-        --interval 0 --max-backlog 50 --delivery at-least-once
+        --max-backlog 50 --delivery at-least-once
 
 `generate` walks the tree in a fixed order, so it can go on after the last path that was pushed, whichever process
 it runs in. `handle` may run twice for a file (at-least-once delivery) and writes the same field again.

@@ -10,7 +10,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 from docopt import DocoptExit, docopt
@@ -23,6 +23,7 @@ LARGEST = 1_000_000_000  # seconds, or milliseconds: what clocks, sockets and Re
 COUNTABLE = 10**18  # Redis counts in 64 bits
 AT_MOST_ONCE, AT_LEAST_ONCE = "at-most-once", "at-least-once"
 UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
+DEMO = "gtask.demo:generate"  # whoever names another one runs a job of one's own
 WIDTH = 104  # columns of the help text
 GUTTER = 23  # columns before the descriptions of options
 
@@ -32,9 +33,10 @@ _UNPLACED = re.compile(r"""(?:Option|Argument)\((?:None, )?('(?:[^'\\]|\\.)*'|"(
 Parser = Callable[[str], Any]  # raises ValueError with the reason
 
 
-def option(default: Any, parse: Parser, value: str, text: str, short: str = "") -> Any:
-    """A row of a table of options. `value`: what the help calls its value, empty for a switch; `short`: such as -n."""
-    return field(default=default, metadata={"parse": parse, "value": value, "text": text, "short": short})
+def option(default: Any, parse: Parser, value: str, text: str, short: str = "", own: Any = None) -> Any:
+    """A row of a table of options. `value`: what the help calls its value, empty for a switch; `short`: such as -n;
+    `own`: the default for one's own job, where that of the demo would not do."""
+    return field(default=default, metadata={"parse": parse, "value": value, "text": text, "short": short, "own": own})
 
 
 class Settings:
@@ -43,20 +45,27 @@ class Settings:
     prefix: ClassVar[str]  # of the names in the environment
 
     @classmethod
-    def load(cls, arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
-        """The settings of a command line (docopt's `--option` keys) and an environment.
+    def load(cls, arguments: Mapping[str, Any], environ: Mapping[str, str], **more: Any) -> Self:
+        """The settings of a command line (docopt's `--option` keys) and an environment; `more` beats both.
 
         Raises UsageError, which names the setting as the user wrote it.
         """
-        values = {}
+        values = dict(more)
         for row in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
+            if row.name in more:
+                continue
             name, variable = _long(row.name), cls.prefix + row.name.upper()
             given = arguments.get(name)
             if given is not None and given is not False:  # False: docopt's word for a switch that is not there
                 values[row.name] = value_of(name, row.metadata["parse"], str(given))
             elif "parse" in row.metadata and environ.get(variable):
                 values[row.name] = value_of(variable, row.metadata["parse"], environ[variable])
-        return cls(**values)
+        return cls(**cls.defaults(values) | values)
+
+    @classmethod
+    def defaults(cls, told: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults that follow from what was told, and so are not those of the table."""
+        return {}
 
     @classmethod
     def of(cls, settings: Mapping[str, object], environ: Mapping[str, str], **more: Any) -> Self:
@@ -64,7 +73,7 @@ class Settings:
         names = {row.name for row in fields(cls) if row.name not in more}  # type: ignore[arg-type]
         if unknown := settings.keys() - names:
             raise UsageError(f"there is no setting {min(unknown)}; there are {', '.join(sorted(names))}")
-        return replace(cls.load({_long(name): value for name, value in settings.items()}, environ), **more)  # type: ignore[type-var]
+        return cls.load({_long(name): value for name, value in settings.items()}, environ, **more)
 
     @classmethod
     def describe(cls) -> str:
@@ -74,15 +83,24 @@ class Settings:
             if "parse" in row.metadata:
                 names = filter(None, (row.metadata["short"], _long(row.name)))
                 spelt = ", ".join(f"{name} {row.metadata['value']}".rstrip() for name in names)
-                default = "" if row.default in ("", None) or row.default is False else f" (default: {row.default})"
                 lines += textwrap.wrap(
-                    row.metadata["text"] + default,
+                    row.metadata["text"] + _default(row),
                     WIDTH,
                     initial_indent=f"  {spelt}  ".ljust(GUTTER),
                     subsequent_indent=" " * GUTTER,
                     break_on_hyphens=False,
                 )
         return "\n".join(lines)
+
+
+def _default(row: "Field[Any]") -> str:
+    """What the help says of it."""
+    if row.default in ("", None) or row.default is False:
+        return ""
+    own = row.metadata["own"]
+    return (
+        f" (default: {row.default})" if own is None else f" (default: {row.default} for the demo, {own} for your own)"
+    )
 
 
 def _long(name: str) -> str:
@@ -218,9 +236,9 @@ class Config(Settings):
 
     redis: str = option("redis://127.0.0.1:6379/0", urls.check, "URL", "redis://, rediss:// or unix://")
     namespace: str = option("", str, "NAME", "put before every key, so that several jobs can share one Redis")
-    generate: str = option("gtask.demo:generate", _function, "SPEC", "module:function that yields messages")
+    generate: str = option(DEMO, _function, "SPEC", "module:function that yields messages")
     handle: str = option("gtask.demo:handle", _function, "SPEC", "module:function that handles one message")
-    interval: float = option(500, not_negative, "MS", "milliseconds between two generated messages, 0 = none")
+    interval: float = option(500, not_negative, "MS", "milliseconds between two generated messages, 0 = none", own=0)
     heartbeat: float = option(
         1,
         _heartbeat,
@@ -236,7 +254,7 @@ class Config(Settings):
         "at-most-once (BLPOP): a crash loses what is in hand; at-least-once (BLMOVE): it is handled again by another "
         "task",
     )
-    max_backlog: int = option(0, whole(0), "N", "the generator pauses while N messages wait, 0 = never")
+    max_backlog: int = option(0, whole(0), "N", "the generator pauses while N messages wait, 0 = never", own=1000)
     retries: int = option(
         0, whole(0), "N", "how often a message that failed is handled again before it is in errors (at-least-once)"
     )
@@ -253,6 +271,13 @@ class Config(Settings):
         10, not_negative, "SECONDS", "how long a task that is told to end may finish what it has in hand"
     )
     log_level: str = option("INFO", _log_level, "LEVEL", "DEBUG, INFO, WARNING, ERROR")
+
+    @classmethod
+    def defaults(cls, told: Mapping[str, Any]) -> dict[str, Any]:
+        """The demo keeps the source's pace. One's own job goes as fast as its messages are handled."""
+        if told.get("generate", cls.generate) == DEMO:
+            return {}
+        return {row.name: row.metadata["own"] for row in fields(cls) if row.metadata["own"] is not None}
 
     def __post_init__(self) -> None:
         if self.retries and self.delivery == AT_MOST_ONCE:

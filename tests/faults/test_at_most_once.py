@@ -48,7 +48,7 @@ def test_a_message_is_lost_only_with_the_answer_that_held_it(new_server, start, 
         def begin() -> TaskProcess:
             started.append(start(
                 "--redis", proxy.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "5",
-                "--heartbeat", "0.5", "--wait", "1",
+                "--max-backlog", "0", "--heartbeat", "0.5", "--wait", "1",
             ))  # fmt: skip
             return started[-1]
 

@@ -56,7 +56,7 @@ def under_fire(new_server, start, folder: Path, kinds: list[str], seed: int) -> 
         def begin() -> TaskProcess:
             started.append(start(
                 "--redis", proxy.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "5",
-                "--delivery", "at-least-once", "--heartbeat", str(HEARTBEAT), "--wait", "1",
+                "--max-backlog", "0", "--delivery", "at-least-once", "--heartbeat", str(HEARTBEAT), "--wait", "1",
             ))  # fmt: skip
             return started[-1]
 

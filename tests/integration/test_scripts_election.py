@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gtask.config import DEMO
 from gtask.exceptions import NotMember, OthersKeys, Trouble
 from gtask.store import Beat, Member, Reaped, Settled, Store, scripts
 from gtask.store.scripts import Script
@@ -610,8 +611,6 @@ def test_ids_and_terms_that_an_emptied_redis_gives_out_again_are_not_taken_for_t
 
 
 # -- whose keys these are
-
-DEMO = "gtask.demo:generate"
 
 
 @pytest.mark.parametrize(("first", "second"), [(DEMO, "jobs:generate"), ("jobs:generate", DEMO)])

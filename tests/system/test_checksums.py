@@ -29,7 +29,7 @@ def sha256sum(folder: str) -> dict[bytes, bytes]:
 @OTHER_SERVER
 def test_every_file_once_and_equal_sums_though_the_generator_is_killed_three_times(server, redis, start, tmp_path):
     """gmonitor with 4 tasks; when three are dead, one more is started by hand: any replica will do."""
-    job = ["--generate", "checksums:generate", "--handle", "checksums:handle", "--interval", "0",
+    job = ["--generate", "checksums:generate", "--handle", "checksums:handle",
            "--max-backlog", "50", "--delivery", "at-least-once"]  # fmt: skip
     env = {"GTASK_REDIS": server.tcp_url, "CHECKSUMS_ROOT": LIBRARY, "PYTHONPATH": f"{ROOT}:{ROOT / 'examples'}",
            "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip

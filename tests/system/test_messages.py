@@ -71,6 +71,21 @@ def test_messages_of_any_bytes_go_through_queue_handler_and_errors_unharmed(serv
 
 
 @ONE_SERVER
+def test_one_s_own_job_goes_as_fast_as_it_is_handled_unless_it_is_told_otherwise(
+    redis, server, start, tmp_path
+) -> None:
+    """1,000 messages wait at most, for nobody handles; when some are taken, as many follow."""
+    (tmp_path / "job.py").write_text(BUSY)
+    with server.monitor() as monitor:
+        start("--redis", server.url, "--generate", "job:endless", "--wait", "60")
+        wait_until(lambda: redis.llen("messages") == 1000)
+        wait_until(lambda: monitor.of("SET", "generatorIsActive", "1", "EX", "2"), "a heartbeat later")
+    assert redis.llen("messages") == 1000
+    redis.ltrim("messages", 300, -1)
+    wait_until(lambda: redis.lindex("messages", -1) == b"1300", "as many as were taken")
+    assert redis.llen("messages") == 1000
+
+
 @pytest.mark.parametrize("interval", ["0", "1"])
 def test_the_generator_pauses_while_the_backlog_is_full(server, redis, start, interval: str) -> None:
     task = start("--redis", server.url, "--interval", interval, "--max-backlog", "10")

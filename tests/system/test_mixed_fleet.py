@@ -116,6 +116,7 @@ class Fleet:
     def start(self, *options: str) -> TaskProcess:
         task = self._start(
             "--redis", self._server.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "5",
+            "--max-backlog", "0",
             "--heartbeat", str(T), *options,
         )  # fmt: skip
         assert task.task_id

@@ -66,7 +66,7 @@ def run(server, start, tmp_path: Path) -> Callable[..., TaskProcess]:
 
 
 def test_the_position_is_that_of_the_last_message_of_a_batch(redis, run) -> None:
-    task = run("pairs")
+    task = run("pairs", "--max-backlog", "0")
     wait_until(lambda: task.total("generated") == 100_000, "all pairs", timeout=60)
     assert redis.hmget("generator", "generated", "last") == [b"100000", b"100000"]
     assert redis.lindex("messages", -1) == b"message of row 100000"

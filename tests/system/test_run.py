@@ -25,7 +25,7 @@ class Source:
 
 def main(url):
     handled = open("handled", "a", buffering=1)
-    gtask.run(Source(), lambda message: print(message, file=handled), redis=url, interval=0, heartbeat=0.5, wait=1,
+    gtask.run(Source(), lambda message: print(message, file=handled), redis=url, heartbeat=0.5, wait=1,
               delivery="at-least-once")
 
 main(sys.argv[1])

@@ -82,7 +82,7 @@ def survives(redis, url: str, start, folder: Path, kinds: list[str], seconds: fl
     def begin() -> TaskProcess:
         return start(
             "--redis", url, "--generate", "job:generate", "--handle", "job:handle", "--delivery", "at-least-once",
-            "--heartbeat", "0.5", "--wait", "0.5", env={"KINDS": ",".join(kinds)},
+            "--heartbeat", "0.5", "--wait", "0.5", "--interval", "500", env={"KINDS": ",".join(kinds)},
         )  # fmt: skip
 
     def generated() -> int:

@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 
 from gtask.cli import USAGE
-from gtask.config import Backoff, Config, read
+from gtask.config import DEMO, Backoff, Config, read
 from gtask.exceptions import UsageError
 
 GOOD = {
@@ -50,6 +50,21 @@ def test_command_line_beats_environment_beats_default(name: str) -> None:
     assert getattr(Config.load(needed | {option: None}, {variable: ""}), name) == default
 
 
+@pytest.mark.parametrize(
+    ("generate", "pace"), [(DEMO, (500, 0)), ("jobs:generate", (0, 1000)), ("gtask.demo:other", (0, 1000))]
+)
+def test_the_pace_of_the_demo_is_the_source_s_and_of_ones_own_job_that_of_its_handlers(generate: str, pace) -> None:
+    """By the name of `generate`, wherever it was given."""
+    for config in (
+        Config.load({"--generate": generate}, {"GTASK_GENERATE": "any:other"}),
+        Config.load({"--generate": None}, {"GTASK_GENERATE": generate}),
+        Config.of({}, {"GTASK_GENERATE": "any:other"}, generate=generate),
+    ):
+        assert (config.interval, config.max_backlog) == pace
+    told = Config.load({"--generate": generate, "--interval": "7"}, {"GTASK_MAX_BACKLOG": "8"})
+    assert (told.interval, told.max_backlog) == (7, 8)
+
+
 def test_retries_need_at_least_once() -> None:
     with pytest.raises(UsageError, match=r"--retries 3: at-most-once .*; add --delivery at-least-once"):
         Config.load({}, {"GTASK_RETRIES": "3"})
@@ -78,7 +93,15 @@ def test_the_help_shows_every_option_as_the_command_line_takes_it(name: str) -> 
     assert read("gtask", USAGE, [option, "anything"])[option] == "anything"
     assert read("gtask", USAGE, [])[option] is None, "else the environment could never win"
     described = USAGE.split(f"\n  {option} ")[1].split("\n  --")[0]
-    assert f"(default: {default})" in described or default == ""
+    assert f"(default: {default})" in described or name in ("interval", "max_backlog") or default == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("interval", "500 for the demo, 0"), ("max-backlog", "0 for the demo, 1000")]
+)
+def test_the_help_says_both_defaults_of_the_pace(name: str, said: str) -> None:
+    described = " ".join(USAGE.split(f"\n  --{name} ")[1].split("\n  --")[0].split())
+    assert described.endswith(f"(default: {said} for your own)")
 
 
 @pytest.mark.parametrize(
