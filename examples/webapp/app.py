@@ -17,7 +17,7 @@ from starlette.routing import Route
 import ticks
 
 GTASK = ("gtask", "--namespace", "webapp", "--generate", "ticks:generate", "--handle", "ticks:handle",
-         "--interval", "0", "--delivery", "at-least-once")  # fmt: skip
+         "--delivery", "at-least-once")  # fmt: skip
 
 
 @asynccontextmanager
