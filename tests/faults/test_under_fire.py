@@ -40,7 +40,6 @@ def test_the_promises_hold_under_fire(new_server, start, tmp_path, seed: int) ->
 
 @ONCE
 @ONE_NEW_SERVER
-@pytest.mark.serial
 @pytest.mark.timeout(300)
 def test_the_promises_hold_under_a_short_fire(new_server, start, tmp_path) -> None:
     under_fire(new_server, start, tmp_path, SHORT, SEED)
