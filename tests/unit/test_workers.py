@@ -1,0 +1,129 @@
+"""The time limit of handlers: who is interrupted, where, and who is not. Greenlets, and no server."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import copy_context
+from math import inf
+from time import perf_counter
+
+import gevent
+import pytest
+
+from gtask.functions import Handle
+from gtask.inside import TimedOut
+from gtask.workers import TimeLimit, Worker
+
+LONG = 1000.0  # seconds
+
+
+def hang() -> None:
+    gevent.sleep(LONG)
+
+
+class Crew:
+    """One worker at a message that began long ago, and whose handler is given; `ended`: what came of it."""
+
+    def __init__(self, handle: Callable[[], object], *, since: float = LONG) -> None:
+        self.worker = Worker(Handle(lambda message: None, copy_context), lambda: 1)
+        self.ended: list[object] = []
+        self.worker.greenlet = gevent.spawn(self._work, handle)
+        self.worker.at = "m", perf_counter() - since
+        gevent.sleep(0)
+
+    def _work(self, handle: Callable[[], object]) -> None:
+        try:
+            self.ended.append(handle())
+        except TimedOut as error:
+            self.ended.append(error)
+
+    def turn(self) -> None:
+        """Lets the hub do what it was asked for."""
+        gevent.sleep(0)
+        gevent.sleep(0)
+
+
+@pytest.fixture
+def crew() -> Iterator[Callable[..., Crew]]:
+    made: list[Crew] = []
+
+    def make(*arguments, **options) -> Crew:
+        made.append(Crew(*arguments, **options))
+        return made[-1]
+
+    yield make
+    gevent.killall([one.worker.greenlet for one in made])
+
+
+def test_who_waits_for_too_long_is_interrupted_there(crew) -> None:
+    one = crew(hang)
+    TimeLimit([one.worker], 50).step()
+    one.turn()
+    [error] = one.ended
+    assert error is one.worker.interrupted and error.seconds == 50
+    assert "test_workers.py:" in error.place and error.place.endswith(" hang")
+
+
+def test_who_has_time_left_is_not_and_the_next_look_comes_when_it_is_over(crew) -> None:
+    one, two, idle = crew(hang, since=10), crew(hang, since=20), crew(hang)
+    idle.worker.at = None
+    limit = TimeLimit([one.worker, two.worker, idle.worker], 50)
+    assert limit.step() == pytest.approx(30, abs=1)
+    one.turn()
+    assert one.ended == two.ended == idle.ended == []
+    two.worker.at = None
+    assert limit.step() == pytest.approx(40, abs=1)
+    one.worker.at = None
+    assert limit.step() == 50, "whoever starts now is not due before"
+
+
+def test_who_has_finished_meanwhile_is_not_interrupted_at_its_next_message(crew) -> None:
+    one = crew(hang)
+    TimeLimit([one.worker], 50).step()
+    one.worker.at = "m", perf_counter()
+    one.turn()
+    assert one.ended == [] and one.worker.interrupted is None
+
+
+def test_who_is_back_in_our_code_is_not_interrupted(crew) -> None:
+    one = crew(hang)
+    limit = TimeLimit([one.worker], 50)
+    limit.step()
+    one.worker.at = "m", inf
+    one.turn()
+    assert limit.step() == 50
+    one.turn()
+    assert one.ended == []
+
+
+def test_who_catches_it_has_some_time_and_is_then_interrupted_again(crew) -> None:
+    caught = []
+
+    def stubborn() -> None:
+        while True:
+            try:
+                gevent.sleep(LONG)
+            except BaseException as error:
+                caught.append(error)
+                if len(caught) == 3:
+                    raise
+
+    one = crew(stubborn)
+    limit = TimeLimit([one.worker], 0.01)
+    assert limit.step() == 0.01
+    one.turn()
+    assert limit.step() <= 0.01, "but it is not thrown into a handler that is cleaning up"
+    one.turn()
+    assert len(caught) == 1
+    with gevent.Timeout(10):
+        while not one.ended:
+            gevent.sleep(limit.step())
+    assert one.ended == [caught[2]] and len({id(error) for error in caught}) == 3
+
+
+def test_a_clean_up_has_five_seconds_where_the_limit_is_long(crew) -> None:
+    def stubborn() -> None:
+        while True:
+            with suppress(TimedOut):
+                gevent.sleep(LONG)
+
+    assert TimeLimit([crew(stubborn).worker], 50).step() == 5
