@@ -123,7 +123,10 @@ def _columns(width: int) -> Print:
             at = datetime.fromisoformat(str(record["at"])).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         except (KeyError, ValueError, OverflowError):
             at = ""
-        return _row(width, str(record.get("error", "")), at, str(record.get("taskId", "")), str(record["message"]))
+        error = str(record.get("error", ""))
+        if attempts := record.get("attempts"):
+            error = f"({attempts} attempts) {error}"
+        return _row(width, error, at, str(record.get("taskId", "")), str(record["message"]))
 
     return line
 

@@ -11,6 +11,7 @@ from traceback import format_exception_only
 NO_UTF8 = "surrogateescape"  # what Python calls this way of keeping such bytes in a str
 
 _FIELDS = {"message": str, "error": str, "taskId": int, "at": str | int | None}
+_MORE = {"attempts": int}  # only where there was more than one
 
 
 def to_bytes(text: str) -> bytes:
@@ -44,10 +45,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(" ".join(line for line in format_exception_only(error) if line[:2] != "  ").split())
 
 
-def failure_record(message: str, error: str, task_id: int) -> str:
-    """An entry of `errors`: what failed, why, with whom, when (UTC)."""
+def failure_record(message: str, error: str, task_id: int, attempts: int = 1) -> str:
+    """An entry of `errors`: what failed, why, with whom, when (UTC), and after how many attempts."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return json.dumps({"message": message, "error": error, "taskId": task_id, "at": at})
+    more = {"attempts": attempts} if attempts > 1 else {}
+    return json.dumps({"message": message, "error": error, "taskId": task_id, "at": at, **more})
 
 
 def read_record(entry: str) -> dict[str, object]:
@@ -57,6 +59,6 @@ def read_record(entry: str) -> dict[str, object]:
         record = json.loads(entry)
     except (ValueError, RecursionError):
         record = None
-    ours = isinstance(record, dict) and record.keys() == _FIELDS.keys()
-    ours = ours and all(isinstance(record[name], type_) for name, type_ in _FIELDS.items())
+    ours = isinstance(record, dict) and record.keys() - _MORE.keys() == _FIELDS.keys()
+    ours = ours and all(isinstance(value, (_FIELDS | _MORE)[name]) for name, value in record.items())
     return record if ours else {"message": entry}
