@@ -5,30 +5,95 @@ it is the same call and no other one comes between. So each is built once, as an
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from gtask.exceptions import NotMember, Rejected, Trouble, Unanswered
-from gtask.outcome import Failure, shorter
-from gtask.store import Member, Settled, Store
+from gtask.exceptions import Full, NotMember, Rejected, Trouble, Unanswered
+from gtask.outcome import Outcome, Tried, shorter
+from gtask.store import NOTHING_CAME, Came, Member, Postponed, Settled, Store
+
+ONE_CALL = 1 << 20  # bytes: so much of what came of messages is told in one call
+EACH = 64  # bytes: what a message takes beside itself, so that many small ones are not too many for one call
+LONGEST_WAIT = 10**12  # milliseconds until a message comes again: 30 years
+
+
+class Ended(NamedTuple):
+    """A message that was handled, and something came of it; `tried` before."""
+
+    message: str
+    outcome: Outcome
+    tried: Tried
+
+    @property
+    def grows(self) -> bool:
+        """Whether it takes room that Redis may not have. Failures do not count: those it takes in any case."""
+        return bool(self.outcome.followups or self.outcome.later)
+
+
+def size(ended: Iterable[Ended]) -> int:
+    """About how many bytes their follow-ups are, and those that come again."""
+    return sum(
+        sum(len(message) + EACH for message in one.outcome.followups)
+        + (len(one.message) + EACH if one.outcome.later else 0)
+        for one in ended
+    )
+
+
+def fitting(ended: Sequence[Ended]) -> int:
+    """How many of the first ones one call tells: at least one."""
+    room = ONE_CALL
+    for count, one in enumerate(ended):
+        room -= size([one])
+        if room < 0 and count:
+            return count
+    return len(ended)
+
+
+def came_of(ended: Sequence[Ended]) -> Came:
+    """What Redis is told of them."""
+    if not ended:
+        return NOTHING_CAME
+    return Came(
+        failed=[one.outcome.record for one in ended if one.outcome.record],
+        followups=[message for one in ended for message in one.outcome.followups],
+        later=[
+            Postponed(
+                one.message,
+                min(max(round(1000 * later.after), 0), LONGEST_WAIT),
+                one.tried.attempts + 1,
+                one.tried.failures + later.failed,
+            )
+            for one in ended
+            if (later := one.outcome.later)
+        ],
+    )
 
 
 @dataclass(kw_only=True)
 class Call(ABC):
-    """One numbered call. `done` is called with its reply, `refused` when Redis does not know the member (any more)."""
+    """One numbered call. `done` is called with its reply, `refused` when Redis does not know the member (any more).
+
+    `hold_back` is called when Redis is full, with those of which more came than it has room for. It says whether a
+    later call tells of them instead.
+    """
 
     member: Member
     seq: int
     done: Callable[[Any], None] = lambda reply: None
     refused: Callable[[], None] = lambda: None
-    failures: list[Failure] = field(default_factory=list)  # which are told with it
+    hold_back: Callable[[list[Ended]], bool] = lambda ended: False
+    ended: list[Ended] = field(default_factory=list)  # what is told with it
+    _open: int = 0  # attempts that may still arrive, for no answer has come
 
     def attempt(self, store: Store) -> Any:
         """Makes it, and returns the reply. After Trouble the same call is to be made again. Raises NotMember."""
+        self._open += 1
         try:
             return self._ask(store)
         except (Trouble, Rejected) as error:
+            if not isinstance(error, Unanswered):
+                self._open -= 1
             if self._shrink(error) and isinstance(error, Rejected):
                 raise Trouble(str(error)) from error  # the next attempt is smaller
             raise
@@ -39,8 +104,15 @@ class Call(ABC):
 
     def _shrink(self, error: Trouble | Rejected) -> bool:
         """Says less where its size may be what is wrong. Whether it does now."""
-        before, self.failures = self.failures, shorter(self.failures)
-        return before != self.failures
+        before = list(self.ended)
+        if isinstance(error, Full):
+            # Only a call of which no other attempt may still arrive becomes another one under the same number.
+            growing = [one for one in before if one.grows]
+            if growing and not self._open and self.hold_back(growing):
+                self.ended[:] = [one for one in before if not one.grows]
+        else:
+            self.ended[:] = [one._replace(outcome=shorter(one.message, one.outcome)) for one in before]
+        return before != self.ended
 
 
 @dataclass(kw_only=True)
@@ -49,13 +121,15 @@ class Claim(Call):
 
     want: int
     turn: bool
-    settled: Settled  # but for the failures
+    settled: Callable[[list[Ended]], Settled]  # what to say when these have ended
     reply_bytes: int
     lost: Callable[[], int]  # to be called when a reply was lost: how large a one to ask for instead
 
     def _ask(self, store: Store) -> Any:
-        settled = replace(self.settled, failed=[record for _, record in self.failures])
-        return store.claim(self.member, self.seq, self.want, settled, turn=self.turn, reply_bytes=self.reply_bytes)
+        return store.claim(
+            self.member, self.seq, self.want, self.settled(self.ended), came_of(self.ended), turn=self.turn,
+            reply_bytes=self.reply_bytes,
+        )  # fmt: skip
 
     def _shrink(self, error: Trouble | Rejected) -> bool:
         if isinstance(error, Unanswered):
@@ -64,11 +138,11 @@ class Claim(Call):
 
 
 @dataclass(kw_only=True)
-class Fail(Call):
-    """At-most-once: stores failures."""
+class Settle(Call):
+    """At-most-once: tells what came of messages."""
 
     def _ask(self, store: Store) -> None:
-        store.fail(self.member, self.seq, [record for _, record in self.failures])
+        store.settle(self.member, self.seq, came_of(self.ended))
 
 
 @dataclass(kw_only=True)

@@ -137,7 +137,8 @@ def rewind(config: Config, arguments: dict[str, Any]) -> int:
             return EXIT_BUSY
         stood = "before the first message" if done.before is None else f"after {printable(done.before)}"
         goes_on = "begins anew" if to is None else f"goes on after {printable(to)}"
-        deleted = f"; deleted: {done.waiting:,} waiting and {done.failed:,} failed messages" if purge else ""
+        later = f", {done.later:,} that were to come again" if done.later else ""
+        deleted = f"; deleted: {done.waiting:,} waiting{later} and {done.failed:,} failed messages" if purge else ""
         return show(f"the next generator {goes_on}; it stood {stood}{deleted}\n") or EXIT_OK
 
     return with_redis(config, work)

@@ -9,18 +9,21 @@ from abc import ABC, abstractmethod
 from collections import Counter, deque
 from contextlib import suppress
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any
 
-from gtask.calls import Call, Claim, Fail, GiveBack, Leave
+from gtask.calls import ONE_CALL, Call, Claim, Ended, GiveBack, Leave, Settle, fitting, size
 from gtask.exceptions import NotMember, Trouble, Unanswered
 from gtask.outage import Line
-from gtask.outcome import DONE, NEVER, Failure, Outcome, Tried
+from gtask.outcome import DONE, NEVER, Outcome, Tried
 from gtask.pace import Clock, ReplySize, SuspectTurns
-from gtask.store import LATEST_BLMOVE, REPLY_BYTES, Member, Settled, Store, Suspects
+from gtask.store import LATEST_BLMOVE, REPLY_BYTES, Claimed, Member, Settled, Store, Suspects
 
 log = logging.getLogger(__name__)
 
+FULL_FOR = 1.0  # seconds until a full Redis is asked again whether it has room
+SAY_FULL = 60.0  # seconds
 NEAR = 16  # so many unfinished messages may stay in the list, for beside them an acknowledgement is still quick
 
 
@@ -38,6 +41,10 @@ class Hand(ABC):
         self.newest = 0.0  # when the last of them came
         self._clock = clock
         self._seq = 0
+        self._ended: list[Ended] = []  # something came of them, and Redis has not been told
+        self._kept: list[Ended] = []  # the same, but Redis had no room for it
+        self._room_at = 0.0  # when it is asked again
+        self._say_full_at = 0.0
         self._unanswered: Call | None = None  # made, perhaps in vain: it is made again before any other
 
     @abstractmethod
@@ -99,6 +106,32 @@ class Hand(ABC):
                 taken.append(self.ready.pop())
         return taken[::-1]
 
+    def _to_tell(self) -> list[Ended]:
+        """Takes out what the next call is to tell: not too much, and not while Redis has no room for it."""
+        ended = _emptied(self._ended)
+        if self._kept and self._clock() < self._room_at and size([*self._kept, *ended]) <= ONE_CALL:
+            self._kept += [one for one in ended if one.grows]
+            ended = [one for one in ended if not one.grows]
+        else:
+            ended, self._kept = [*self._kept, *ended], []
+        count = fitting(ended)
+        self._ended[:0] = ended[count:]
+        return ended[:count]
+
+    def _hold_back(self, growing: list[Ended]) -> bool:
+        """Redis has no room for what came of these. All else goes on without them, as that makes room; but not for
+        ever, because what is held back takes memory here."""
+        if size([*self._kept, *growing, *self._ended]) > ONE_CALL:
+            return False
+        now = self._clock()
+        self._kept += growing
+        self._room_at = now + FULL_FOR
+        if now >= self._say_full_at:
+            self._say_full_at = now + SAY_FULL
+            log.warning("Redis is full (maxmemory): the follow-ups or the postponing of %d messages wait for room",
+                        len(self._kept))  # fmt: skip
+        return True
+
     def _next(self) -> int:
         # No number may be skipped. Redis takes a gap as a sign that it has itself gone back in time, and refuses the
         # call.
@@ -142,11 +175,11 @@ class AtMostOnce(Hand):
 
     def __init__(self, member: Member, clock: Clock = monotonic) -> None:
         super().__init__(member, clock)
-        self._failures: list[Failure] = []  # not stored yet
         self._reply_size = ReplySize(REPLY_BYTES)
 
     def take(self, want: int, line: Line) -> None:
-        self._store_failures(line)
+        self._repeat(line)
+        self._settle(self._to_tell(), line, hold_back=self._hold_back)
         line.ask(partial(self._pop, want))
 
     def _pop(self, want: int, store: Store) -> None:
@@ -177,28 +210,29 @@ class AtMostOnce(Hand):
 
     def finished(self, message: str, outcome: Outcome) -> None:
         if outcome is not DONE:
-            self._failures.append((message, outcome.record))
+            self._ended.append(Ended(message, outcome, NEVER))
 
     @property
     def owes(self) -> bool:
-        return bool(self._failures or self._unanswered)
+        return bool(self._ended or self._kept or self._unanswered)
 
-    def _store_failures(self, line: Line) -> None:
-        self._repeat(line)
-        if self._failures:
-            failures = list(self._failures)
-            stored = partial(self._stored, len(failures))
-            self._make(Fail(member=self.member, seq=self._next(), failures=failures, done=stored), line)
+    def _settle(self, ended: list[Ended], line: Line, **how: Any) -> None:
+        if ended:
+            untold = partial(self._untold, ended)
+            self._make(Settle(member=self.member, seq=self._next(), ended=ended, refused=untold, **how), line)
 
-    def _stored(self, count: int, reply: Any) -> None:
-        del self._failures[:count]
+    def _untold(self, ended: list[Ended]) -> None:
+        self._ended[:0] = ended
 
     def _giving_back(self, unstarted: list[str]) -> Call:
         back = partial(self.ready.extendleft, unstarted[::-1])
         return GiveBack(member=self.member, seq=self._next(), messages=unstarted, refused=back)
 
     def leave(self, line: Line) -> None:
-        self._store_failures(line)
+        self._repeat(line)
+        self._room_at = 0.0  # nobody tells it later
+        while ended := self._to_tell():
+            self._settle(ended, line)
         unstarted = self._unstarted()
         back = partial(self.ready.extendleft, unstarted[::-1])
         self._make(Leave(member=self.member, seq=self._next(), messages=unstarted, refused=back), line)
@@ -233,8 +267,9 @@ class AtLeastOnce(Hand):
         self._near: list[str] = []
         self._long: Counter[str] = Counter()
         self._suspects = Suspects.NONE
-        self._finished: list[str] = []
-        self._failures: list[Failure] = []
+        self._then: tuple[list[str], Counter[str]] = ([], Counter())  # what these two are after the next reply
+        self._tried: dict[str, Tried] = {}  # of what is in hand
+        self._finished: list[str] = []  # nothing came of these
         self._moved = False  # a BLMOVE may have brought something into the list which was not handed out yet
         self._waiting = False  # one is on its way
         # One of which no answer came may be served however late: its time, and the time of the next look.
@@ -244,20 +279,23 @@ class AtLeastOnce(Hand):
         self._repeat(line)
         now = self._clock()
         turn = self._turns.mine(now, waiting=self._suspects is not Suspects.NONE)
-        # Failures come into their list before the messages into theirs, so none is acknowledged without its record.
-        finished, failures = _emptied(self._finished), _emptied(self._failures)
         self._moved = False
         claim = Claim(
-            member=self.member, seq=self._next(), want=want, turn=turn, settled=self._settled(finished, want),
-            failures=failures, reply_bytes=self._reply_size.bytes(now), done=self._claimed,
-            lost=lambda: self._reply_size.lost(self._clock()),
+            member=self.member, seq=self._next(), want=want, turn=turn, ended=self._to_tell(),
+            settled=partial(self._settled, _emptied(self._finished), want), reply_bytes=self._reply_size.bytes(now),
+            done=self._claimed, lost=lambda: self._reply_size.lost(self._clock()), hold_back=self._hold_back,
         )  # fmt: skip
         self._make(claim, line)
 
-    def _claimed(self, reply: tuple[Suspects, list[str]]) -> None:
+    def _claimed(self, reply: Claimed) -> None:
         if self._over:
             return  # taken for dead between claim and reply: these messages are the queue's again
-        self._suspects, messages = reply
+        self._near, self._long = self._then
+        self._suspects, messages, tried = reply
+        if tried or self._tried:
+            known = {**self._tried, **{message: Tried(*numbers) for message, numbers in tried.items()}}
+            in_hand = {*self._near, *self._long, *messages}
+            self._tried = {message: numbers for message, numbers in known.items() if message in in_hand}
         self.blocked = self._suspects in (Suspects.WAIT_FOR_US, Suspects.IN_HAND)
         if messages:
             if self.blocked:
@@ -269,18 +307,21 @@ class AtLeastOnce(Hand):
             lost, now = self._astray[0], self._clock()
             self._astray = (lost, now + (now - lost)) if now - lost < LATEST_BLMOVE else None
 
-    def _settled(self, finished: list[str], want: int) -> Settled:
+    def _settled(self, finished: list[str], want: int, ended: list[Ended]) -> Settled:
         """What to tell of the messages in hand: what stays or what is finished, whichever is shorter."""
+        if ended:
+            finished = [*finished, *(one.message for one in ended)]
         if len(finished) == len(self._near) + self._long.total():
-            self._near, self._long = [], Counter()
+            self._then = [], Counter()
             return Settled(all=True)
         # Of equal messages the oldest one counts as finished: those behind it may be given back as not started.
+        still_long = self._long.copy()
         long, near = [], []
         for message in finished:
-            if message in self._long:
-                self._long[message] -= 1
-                if not self._long[message]:
-                    del self._long[message]
+            if message in still_long:
+                still_long[message] -= 1
+                if not still_long[message]:
+                    del still_long[message]
                 long.append(message)
             else:
                 near.append(message)
@@ -292,12 +333,11 @@ class AtLeastOnce(Hand):
                     left[message] -= 1
                 else:
                     stay.append(message)
-        self._near = stay
         # A task asks for more only when it has begun all that is in hand. So what is not finished by now takes long.
         away = want > 0 and len(stay) > NEAR
         if away:
-            self._long.update(stay)
-            self._near = []
+            still_long.update(stay)
+        self._then = [] if away else stay, still_long
         if sum(map(len, stay)) > sum(map(len, finished)):
             return Settled(finished=finished, away=away)
         return Settled(stay=stay, finished=long, away=away)
@@ -322,17 +362,22 @@ class AtLeastOnce(Hand):
             self._moved = True  # the list is the truth: the next `take` hands out what came, even if this reply is lost
 
     def finished(self, message: str, outcome: Outcome) -> None:
-        if outcome is not DONE:
-            self._failures.append((message, outcome.record))
-        self._finished.append(message)
+        if outcome is DONE:
+            self._finished.append(message)
+        else:
+            self._ended.append(Ended(message, outcome, self.tried(message)))
+
+    def tried(self, message: str) -> Tried:
+        return self._tried.get(message, NEVER)
 
     @property
     def owes(self) -> bool:
-        return bool(self._finished or self._unanswered or self._moved or self.next_look == 0)
+        return bool(self._finished or self._ended or self._unanswered or self._moved or self.next_look == 0)
 
     @property
     def next_look(self) -> float | None:
-        return None if self._astray is None else max(0.0, self._astray[1] - self._clock())
+        at = min(self._room_at if self._kept else inf, self._astray[1] if self._astray else inf)
+        return None if at == inf else max(0.0, at - self._clock())
 
     def _giving_back(self, unstarted: list[str]) -> Call:
         count = len(unstarted)
@@ -346,6 +391,8 @@ class AtLeastOnce(Hand):
     def leave(self, line: Line) -> None:
         if self.owes:
             self.take(0, line)  # should this bring a message, it is still on the list and goes back with the rest
+        while self._ended:
+            self.take(0, line)
         self.ready.clear()
         astray = self._waiting or self._astray is not None
         self._make(Leave(member=self.member, seq=self._next(), astray=astray), line)

@@ -10,8 +10,8 @@ GtaskError
  ├─ Rejected          70  Redis will never take this call; who made it can often go on without it
  └─ Refused           77  Redis wants (other) credentials, or forbids our commands
 
-Trouble (with Forbidden and Unanswered) and NotMember end no program. They are news from Redis with which the caller
-deals.
+Trouble (with Forbidden, Full and Unanswered) and NotMember end no program. They are news from Redis with which the
+caller deals.
 """
 
 EXIT_OK = 0
@@ -79,6 +79,10 @@ class Trouble(Exception):
 
 class Forbidden(Trouble):
     """Raised when Redis does not permit a command. A task waits for this too, because rights can come back."""
+
+
+class Full(Trouble):
+    """Raised when Redis has no room (maxmemory) for what a call would store. A script has changed nothing then."""
 
 
 class Unanswered(Trouble):

@@ -45,6 +45,12 @@ def member(text: str) -> dict[str, Any]:
     raise ValueError(text)
 
 
+def tried(text: str) -> tuple[int, int]:
+    """How often a message was tried, and how many of these attempts failed. Another program's nonsense says nothing."""
+    found = re.fullmatch("([0-9]{1,15}) ([0-9]{1,15})", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 def _last_id(text: str) -> None:
     if task_id(text) == LAST_ID:
         raise ValueError(text)
@@ -78,6 +84,8 @@ FORMS: dict[str, tuple[str, Form, Form | Mapping[str, Form]]] = {
     "resumed": ("string", whole, str),
     "suspects": ("hash", str, _SUSPECT),
     "apart": ("list", str, str),
+    "later": ("zset", str, str),
+    "attempts": ("hash", str, str),
     "totals": ("hash", str, whole),
     "reader": ("string", str, str),
 }

@@ -2,8 +2,7 @@
 delivery.py and in claim.lua what Redis is told of it."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import uniform
 from traceback import format_exception_only
 
@@ -47,7 +46,6 @@ class Tried:
 DONE = Outcome()
 NEVER = Tried()
 MOST_DOUBLINGS = 64  # of a wait; more would only leave what a float can hold
-Failure = tuple[str, str]  # a message and its record
 
 
 @dataclass(frozen=True)
@@ -91,19 +89,16 @@ def _reason(error: BaseException) -> str:
 
 def failed(message: str, reason: str, task_id: int, attempts: int = 1) -> Outcome:
     """The message has failed, for a reason that may be none of the handler's, at the last of so many attempts."""
-    return Outcome(reason, failure_record(message, reason, task_id))
+    return Outcome(reason, failure_record(message, reason, task_id, attempts))
 
 
-def shorter(failures: Sequence[Failure]) -> list[Failure]:
-    """The failures after a call that Redis did not take, perhaps because of their size: for large ones the message as
-    it is, which Redis took once; the log says why it failed."""
-    kept = []
-    for message, record in failures:
-        if record != message and len(record) > LARGE:
-            log.warning(
-                "a failed message of %d characters stands in errors as it is, for Redis did not take its record: %s",
-                len(message), printable(str(read_record(record)["error"])),
-            )  # fmt: skip
-            record = message  # noqa: PLW2901
-        kept.append((message, record))
-    return kept
+def shorter(message: str, outcome: Outcome) -> Outcome:
+    """The outcome after a call that Redis did not take, perhaps because of its size: instead of a large record the
+    message as it is, which Redis took once; the log says why it failed."""
+    if outcome.record == message or len(outcome.record) <= LARGE:
+        return outcome
+    log.warning(
+        "a failed message of %d characters stands in errors as it is, for Redis did not take its record: %s",
+        len(message), printable(str(read_record(outcome.record)["error"])),
+    )  # fmt: skip
+    return replace(outcome, record=message)

@@ -13,11 +13,13 @@ NO_KEY = -2  # instead of a time to live
 LONGEST_PAUSE = 60.0  # seconds; a longer one is none of ours (lua/constants.lua)
 # Totals, and what a person reads behind each of them.
 SHOWN = (
-    ("messages", "wait"), ("inflight", "in flight"), ("errors", "in errors (gtask getErrors)"),
-    ("generated", "generated"), ("processed", "processed (at-least-once)"), ("failed", "of these failed"),
-    ("redelivered", "redelivered after a task's death"), ("retried", "retried"),
+    ("messages", "wait"), ("inflight", "in flight"), ("later", "come again later"),
+    ("errors", "in errors (gtask getErrors)"), ("generated", "generated"), ("processed", "processed (at-least-once)"),
+    ("failed", "of these failed"), ("redelivered", "redelivered after a task's death"), ("retried", "retried"),
+    ("followups", "sent by handlers"), ("postponed", "times that a message was put off"),
     ("purged", "purged (gtask rewind --purge)"),
 )  # fmt: skip
+RARE = {"later", "followups", "postponed", "purged"}  # a person reads of these only where there are some
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Status:
     """All of one moment.
 
     `last`: the position (None: there is none, or it is long). `ended`: generate has nothing more to generate. `failed`:
-    of the processed ones; `errors`: what lies in the list of that name. `purged`: deleted by `gtask rewind --purge`.
+    of the processed ones; `errors`: what lies in the list of that name. `later`: messages that come again;
+    `postponed`: how often a message was put off so. `followups`: messages that handlers have sent. `purged`: deleted
+    by `gtask rewind --purge`.
     """
 
     generator: Generator | None
@@ -64,12 +68,15 @@ class Status:
     tasks: list[Member]
     messages: int
     inflight: int
+    later: int
     errors: int
     generated: int
     processed: int
     failed: int
     redelivered: int
     retried: int
+    followups: int
+    postponed: int
     purged: int
 
     @property
@@ -79,9 +86,10 @@ class Status:
 
     @property
     def unaccounted(self) -> int:
-        """waiting + in flight + processed + purged - retried - generated: 0, or what other programs pushed, less what
-        at-most-once tasks and other programs took (Redis learns of neither)."""
-        return self.messages + self.inflight + self.processed + self.purged - self.retried - self.generated
+        """waiting + in flight + later + processed + purged - generated - retried - followups: 0, or what other programs
+        pushed, less what at-most-once tasks and other programs took (Redis learns of neither)."""
+        found = self.messages + self.inflight + self.later + self.processed + self.purged
+        return found - self.generated - self.retried - self.followups
 
     def as_json(self) -> str:
         """For programs: the fields under the names that they have here, but in camel case; durations in seconds."""
@@ -102,7 +110,7 @@ class Status:
             f"{t.task_id:>8}  {t.pid or '':>8}  {t.age:>7.1f} s  {t.inflight:>9}  {printable(t.host or '')}"
             for t in self.tasks
         ]
-        shown = [row for row in SHOWN if row[0] != "purged" or self.purged]
+        shown = [row for row in SHOWN if row[0] not in RARE or getattr(self, row[0])]
         lines += ["", *(f"{getattr(self, name):>12,}  {what}" for name, what in shown), "", self._about_sum()]
         return "\n".join(lines) + "\n"
 
@@ -116,17 +124,19 @@ class Status:
 
     def _about_sum(self) -> str:
         rest = self.unaccounted
-        accounted = "waiting + in flight + processed" + (" + purged" if self.purged else "")
+        came = "generated + retried" + (" + sent by handlers" if self.followups else "")
+        later, purged = " + later" if self.later else "", " + purged" if self.purged else ""
+        accounted = f"waiting + in flight{later} + processed{purged}"
         if rest == 0:
-            return f"the sum holds: generated + retried = {accounted}"
+            return f"the sum holds: {came} = {accounted}"
         pushed, taken = "what other programs pushed", "what at-most-once tasks and other programs took"
         sign, more, less = ("+", pushed, taken) if rest > 0 else ("-", taken, pushed)
-        return f"generated + retried {sign} {abs(rest):,} = {accounted}: {more}, less {less}"
+        return f"{came} {sign} {abs(rest):,} = {accounted}: {more}, less {less}"
 
 
 def status_of(answer: Sequence[Any]) -> Status:
     """The answer of status.lua, which describes it. Raises ValueError for what no gtask has written."""
-    ids, seconds, micros, owner, flag_ms, term, beats, members, totals, messages, errors, held = answer
+    ids, seconds, micros, owner, flag_ms, term, beats, members, totals, messages, errors, held, later = answer
     now = int(seconds) + int(micros) / 1e6
     kept, counts = _paired(term), _paired(totals)
     inflight = dict(zip(ids, held, strict=True))
@@ -150,12 +160,15 @@ def status_of(answer: Sequence[Any]) -> Status:
         ],
         messages=messages,
         inflight=sum(held),
+        later=later,
         errors=errors,
         generated=_total(kept, "generated"),
         processed=_total(counts, "processed"),
         failed=_total(counts, "errors"),
         redelivered=_total(counts, "redelivered"),
         retried=_total(counts, "retried"),
+        followups=_total(counts, "followups"),
+        postponed=_total(counts, "postponed"),
         purged=_total(counts, "purged"),
     )
 

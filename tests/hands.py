@@ -10,7 +10,7 @@ from gtask.delivery import Hand
 from gtask.exceptions import NotMember, Trouble
 from gtask.membership import Membership
 from gtask.outage import Line, Outage
-from gtask.outcome import DONE, failed
+from gtask.outcome import DONE, Outcome, failed
 from gtask.recovery import recover
 from gtask.store import Member, Store
 from tests.servers import Server
@@ -60,10 +60,10 @@ class Hands:
         self.do(lambda hand: hand.wait(self.line))
         return self._start()
 
-    def finish(self, *messages: str, fail: bool = False) -> None:
+    def finish(self, *messages: str, fail: bool = False, outcome: Outcome = DONE) -> None:
         for message in messages:
             self.started.remove(message)
-            self.hand.finished(message, failed(message, "no", self.id) if fail else DONE)
+            self.hand.finished(message, failed(message, "no", self.id) if fail else outcome)
 
     def give_back(self, *messages: str) -> None:
         """All, or these, which are the last ones."""

@@ -12,8 +12,12 @@ from gtask.store.tasks import (
     ALWAYS_ACCEPTED,
     DEATHS_OF_POISON,
     LATEST_BLMOVE,
+    NOTHING_CAME,
     Beat,
+    Came,
+    Claimed,
     Member,
+    Postponed,
     Reaped,
     Settled,
     Suspects,
@@ -21,8 +25,9 @@ from gtask.store.tasks import (
 )
 
 __all__ = [
-    "ALWAYS_ACCEPTED", "DEATHS_OF_POISON", "LATEST_BLMOVE", "REMOVE", "REPLY_BYTES", "RETRY", "RETRY_AS_IT_IS", "STAY",
-    "Beat", "Keys", "Member", "Reaped", "Settled", "Store", "Suspects", "backoff",
+    "ALWAYS_ACCEPTED", "DEATHS_OF_POISON", "LATEST_BLMOVE", "NOTHING_CAME", "REMOVE", "REPLY_BYTES", "RETRY",
+    "RETRY_AS_IT_IS", "STAY", "Beat", "Came", "Claimed", "Keys", "Member", "Postponed", "Reaped", "Settled", "Store",
+    "Suspects", "backoff",
 ]  # fmt: skip
 
 

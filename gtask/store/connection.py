@@ -34,7 +34,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from gtask import strays
-from gtask.exceptions import Forbidden, Rejected, Trouble, Unanswered, UsageError, WrongType
+from gtask.exceptions import Forbidden, Full, Rejected, Trouble, Unanswered, UsageError, WrongType
 from gtask.store.causes import is_unknown_command, lacks, reason
 from gtask.store.links import CLASSES, Patience, tcp_options
 from gtask.store.scripts import Script
@@ -49,7 +49,8 @@ SPARE = 2.0  # seconds: the answer to a blocking command may be so much later th
 
 # Errors that pass by themselves: a failover, a full or loading server, a script that runs too long. redis-py takes the
 # first word out of the text of those for which it has a class, but not where a script's error quotes them.
-_PASSING = ("LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOAUTH",
+_FULL = "OOM"
+_PASSING = (_FULL, "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOAUTH",
             "NOPERM", "ACL failure", "can't run this command")  # fmt: skip
 _PASSING_CLASSES = (OutOfMemoryError, ClusterDownError, TryAgainError)
 _PROTOCOL_ERROR = "Protocol error"  # the call is larger than the server permits, which never passes by itself
@@ -210,7 +211,8 @@ class Connections:
                 raise Rejected(f"Redis: {reason(error)}") from error
             elif not any(word in str(error) for word in _PASSING) and not isinstance(error, _PASSING_CLASSES):
                 raise self.blame(f"Redis: {reason(error)}") from error
-            raise Trouble(reason(error)) from error
+            kind = Full if isinstance(error, OutOfMemoryError) or _FULL in str(error) else Trouble
+            raise kind(reason(error)) from error
         except RedisError as error:
             raise Trouble(reason(error)) from error
 

@@ -22,6 +22,8 @@ class Keys:
         self.claims = prefix + "tasks:claims"  # hash: taskId -> its last numbered call (claim.lua)
         self.suspects = prefix + "messages:suspects"  # hash: SHA-1 of a message -> stage, own deaths (reap.lua)
         self.apart = prefix + "messages:apart"  # list: suspects that wait for a task with empty hands (claim.lua)
+        self.later = prefix + "messages:later"  # sorted set: "ordinal message" -> when it comes again (due.lua)
+        self.attempts = prefix + "messages:attempts"  # hash: SHA-1 of a message -> attempts, failures (claim.lua)
         self.totals = prefix + "totals"
         self.reader = prefix + "errors:reader"  # lock of getErrors and retryErrors
         self._inflight = prefix + "inflight:"

@@ -17,12 +17,14 @@ REMOVE, STAY, RETRY_AS_IT_IS, RETRY = "-", "+", "=", ">"  # what becomes of a fa
 @dataclass(frozen=True)
 class Rewound:
     """The answer to `rewind`. `busy`: refused, because somebody's flag lives on for so many seconds (negative: for
-    ever); else the position before (None: there was none), and how many messages were deleted."""
+    ever); else the position before (None: there was none), and how many messages were deleted: of those that wait, that
+    have failed, and that were to come again `later`."""
 
     busy: float | None
     before: str | None = None
     waiting: int = 0
     failed: int = 0
+    later: int = 0
 
 
 class OperatorCalls(Server):
@@ -58,7 +60,8 @@ class OperatorCalls(Server):
         words: list[bytes] = []
         for entry, fate in fates:
             words += (hashlib.sha1(to_bytes(entry), usedforsecurity=False).hexdigest().encode(), to_bytes(fate))
-        answer = self._run(scripts.RESOLVE, (k.errors, k.reader, k.messages, k.totals), token, seconds, *words)
+        keys = (k.errors, k.reader, k.messages, k.totals, k.attempts)
+        answer = self._run(scripts.RESOLVE, keys, token, seconds, *words)
         return None if answer is None else (int(answer[0]), int(answer[1]))
 
     # -- where generation stands
@@ -68,7 +71,8 @@ class OperatorCalls(Server):
         what has failed (rewind.lua)."""
         k = self.keys
         what = ("purge",) if purge else ("forget",) if position is None else ("to", position)
-        answer = self._run(scripts.REWIND, (k.flag, k.generator, k.messages, k.apart, k.errors, k.totals), *what)
+        keys = (k.flag, k.generator, k.messages, k.apart, k.errors, k.totals, k.later, k.attempts)
+        answer = self._run(scripts.REWIND, keys, *what)
         return Rewound(busy=answer[0] / 1000) if len(answer) == 1 else Rewound(None, *answer)
 
     # -- looking
@@ -76,7 +80,8 @@ class OperatorCalls(Server):
     def snapshot(self) -> Status:
         """What `gtask status` shows, all of one moment."""
         k = self.keys
-        keys = (k.flag, k.owner, k.generator, k.tasks, k.members, k.reaped, k.totals, k.messages, k.apart, k.errors)
+        keys = (k.flag, k.owner, k.generator, k.tasks, k.members, k.reaped, k.totals, k.messages, k.apart, k.errors,
+                k.later)  # fmt: skip
         ids: list[str] = []
         while True:
             answer = self._run(scripts.STATUS, (*keys, *map(k.inflight, ids), *map(k.long, ids)), *ids)

@@ -28,11 +28,11 @@ def _load(name: str) -> Script:
 
 
 BEAT, PUSH, RELEASE = _load("beat"), _load("push"), _load("release")
-POP, CLAIM, FAIL, GIVEBACK = _load("pop"), _load("claim"), _load("fail"), _load("giveback")
+POP, CLAIM, SETTLE, GIVEBACK = _load("pop"), _load("claim"), _load("settle"), _load("giveback")
 REAP, READ, LOCK, RESOLVE = _load("reap"), _load("read"), _load("lock"), _load("resolve")
 POSITION, STATUS, REWIND = _load("position"), _load("status"), _load("rewind")
 
 # What a task cannot do without: what it calls itself, and what its scripts call (by `pcall` what only accelerates).
 NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(
-    *(script.calls for script in (BEAT, POSITION, PUSH, RELEASE, POP, CLAIM, FAIL, GIVEBACK, REAP))
+    *(script.calls for script in (BEAT, POSITION, PUSH, RELEASE, POP, CLAIM, SETTLE, GIVEBACK, REAP))
 ))  # fmt: skip

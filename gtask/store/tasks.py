@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from random import random
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -56,7 +56,6 @@ class Settled:
     all: bool = False  # they are finished
     stay: Sequence[str] | None = None  # of those in the list all are finished but these, in their order
     finished: Sequence[str] = ()  # these are finished, with `stay`: of the long-running ones
-    failed: Sequence[str] = ()  # failure records of some of the finished
     away: bool = False  # those of the list that are not finished take long: out of the way with them (call.lua)
 
 
@@ -67,6 +66,36 @@ class Suspects(IntEnum):
     WAIT = 1  # there are some, for a task with empty hands
     WAIT_FOR_US = 2  # this task will have some as soon as its hands are empty, and nothing else before
     IN_HAND = 3  # this task has some, and nothing else until they are finished
+
+
+@dataclass(frozen=True)
+class Postponed:
+    """A message that comes again in so many `milliseconds`, and how often it was tried by then."""
+
+    message: str
+    milliseconds: int
+    attempts: int
+    failures: int
+
+
+@dataclass(frozen=True)
+class Came:
+    """What came of finished messages: failure records, follow-up messages, and which of them come again."""
+
+    failed: Sequence[str] = ()
+    followups: Sequence[bytes] = ()
+    later: Sequence[Postponed] = ()
+
+
+NOTHING_CAME = Came()
+
+
+class Claimed(NamedTuple):
+    """The answer to `claim`. `tried`: of messages that were tried before: how often, and how many times in vain."""
+
+    suspects: Suspects
+    messages: list[str]
+    tried: dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -97,8 +126,9 @@ class TaskCalls(Server):
         NotMember, unless it is to `join`, and OthersKeys."""
         k = self.keys
         answer = self._run(
-            scripts.BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members, k.resumed, k.reaped), member.task_id,
-            member.record, term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join), client="_heart",
+            scripts.BEAT, (k.flag, k.owner, k.generator, k.tasks, k.members, k.resumed, k.reaped, k.messages, k.later),
+            member.task_id, member.record, term, round(2 * self._heartbeat), self._heartbeat, int(want), int(join),
+            client="_heart",
         )  # fmt: skip
         if answer[0] == -2:
             raise OthersKeys(
@@ -170,10 +200,10 @@ class TaskCalls(Server):
         ended: bool = False,
     ) -> int | None:
         """The push of this number within the term, from 1 on. `position`: where to go on after it, when that is not the
-        last of the messages; `ended`: there is nothing more to push. The length of `messages`, or None: deposed."""
+        last of the messages; `ended`: there is nothing more to push. The `backlog`, or None: deposed."""
         k = self.keys
         what = ("ended",) if ended else ("messages",) if position is None else ("position", position)
-        keys = (k.flag, k.owner, k.generator, k.messages, k.members)
+        keys = (k.flag, k.owner, k.generator, k.messages, k.members, k.later)
         length = self._run(scripts.PUSH, keys, member.task_id, member.record, term, step, *what, *messages)
         return None if length < 0 else int(length)
 
@@ -188,9 +218,9 @@ class TaskCalls(Server):
             raise Rejected(f"it has {len(message):,} bytes, and this Redis takes {limit:,} (proto-max-bulk-len)")
 
     def backlog(self) -> int:
-        """How many messages wait."""
+        """How many messages wait, or wait to come again. What comes between the two questions is counted twice."""
         with self._asking("_commands") as commands:
-            return int(commands.llen(self.keys.messages))
+            return int(commands.zcard(self.keys.later)) + int(commands.llen(self.keys.messages))
 
     # -- handling
 
@@ -221,13 +251,14 @@ class TaskCalls(Server):
         seq: int,
         want: int,
         settled: Settled,
+        came: Came = NOTHING_CAME,
         *,
         reply_bytes: int = REPLY_BYTES,
         turn: bool = False,
-    ) -> tuple[Suspects, list[str]]:
-        """Acknowledges and claims in one step (claim.lua): what it says of suspects, and messages. Raises NotMember.
+    ) -> Claimed:
+        """Acknowledges and claims in one step (claim.lua). `turn`: to suspects, which are all that is wanted now.
 
-        `turn`: to suspects, which are all that is wanted now.
+        Raises NotMember; and Full, having done nothing, when there is no room for follow-ups or what comes again.
         """
         k = self.keys
         what = "all" if settled.all else "some" if settled.stay is None else "near"
@@ -235,20 +266,29 @@ class TaskCalls(Server):
         answer = self._run(
             scripts.CLAIM,
             (k.messages, k.inflight(member.task_id), k.members, k.claims, k.errors, k.totals, k.suspects, k.apart,
-             k.long(member.task_id)),
+             k.long(member.task_id), k.later, k.attempts),
             member.task_id, member.record, seq, want, reply_bytes, int(turn), int(settled.away), what,
-            len(settled.failed), *map(to_bytes, settled.failed), len(stay), *map(to_bytes, stay),
-            *map(to_bytes, settled.finished),
+            len(came.failed), len(came.followups), len(came.later),
+            *map(to_bytes, came.failed), *came.followups, *_words(came.later),
+            len(stay), *map(to_bytes, stay), *map(to_bytes, settled.finished),
         )  # fmt: skip
         if answer is None:
             raise NotMember
-        return Suspects(answer[0]), answer[1:]
+        state, *messages = answer
+        if not isinstance(state, list):
+            return Claimed(Suspects(state), messages, {})
+        said = zip(state[1::2], state[2::2], strict=True)
+        return Claimed(Suspects(state[0]), messages, {messages[n - 1]: forms.tried(known) for n, known in said})
 
-    def fail(self, member: Member, seq: int, records: Sequence[str]) -> None:
-        """Stores failure records (fail.lua). Raises NotMember."""
+    def settle(self, member: Member, seq: int, came: Came) -> None:
+        """Stores what came of handled messages (settle.lua). Raises NotMember; and Full, having done nothing, when
+        there is no room for follow-ups."""
         k = self.keys
-        keys = (k.members, k.claims, k.errors)
-        if self._run(scripts.FAIL, keys, member.task_id, member.record, seq, *map(to_bytes, records)) is None:
+        answer = self._run(
+            scripts.SETTLE, (k.members, k.claims, k.errors, k.messages, k.totals), member.task_id, member.record, seq,
+            len(came.failed), *map(to_bytes, came.failed), *came.followups,
+        )  # fmt: skip
+        if answer is None:
             raise NotMember
 
     def give_back(
@@ -291,7 +331,7 @@ class TaskCalls(Server):
         answer = self._run(
             scripts.REAP,
             (k.messages, k.inflight(task_id), k.tasks, k.members, k.claims, k.errors, k.totals, k.suspects,
-             k.reaped, k.long(task_id)),
+             k.reaped, k.long(task_id), k.attempts),
             task_id, DEATHS_OF_POISON, sha1, record, LATEST_BLMOVE,
         )  # fmt: skip
         match answer:
@@ -302,6 +342,11 @@ class TaskCalls(Server):
             case [moved, poisoned]:
                 return Reaped(moved=moved, poisoned=poisoned)
         raise AssertionError(answer)
+
+
+def _words(later: Sequence[Postponed]) -> Iterator[bytes | int]:
+    for one in later:
+        yield from (to_bytes(one.message), one.milliseconds, one.attempts, one.failures)
 
 
 def _plain(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
-from gtask.exceptions import Trouble, WrongType
+from gtask.exceptions import Trouble, Unanswered, WrongType
 from gtask.outage import Line
 from gtask.recovery import recover
 from gtask.store import Store
@@ -19,7 +19,7 @@ LOSSES = ["call", "reply"]
 
 
 class Lossy(Store):
-    """Loses the next call of `method` ("claim", "give_back", "fail", "blmove"), or its reply, when `lose` says so."""
+    """Loses the next call of `method` ("claim", "give_back", "settle", "blmove"), or its reply, when `lose` says so."""
 
     method = lose = ""
     meanwhile: Callable[[], object] = staticmethod(lambda: None)
@@ -31,7 +31,7 @@ class Lossy(Store):
         if self.lose == "reply":
             call()
         self.meanwhile()
-        raise Trouble(f"the {self.lose} is lost")
+        raise (Unanswered if self.lose == "answer" else Trouble)(f"the {self.lose} is lost")
 
     def claim(self, *args: Any, **kwargs: Any) -> Any:
         return self._lossy("claim", lambda: super(Lossy, self).claim(*args, **kwargs))
@@ -42,8 +42,8 @@ class Lossy(Store):
     def blmove(self, *args: Any, **kwargs: Any) -> Any:
         return self._lossy("blmove", lambda: super(Lossy, self).blmove(*args, **kwargs))
 
-    def fail(self, *args: Any, **kwargs: Any) -> Any:
-        return self._lossy("fail", lambda: super(Lossy, self).fail(*args, **kwargs))
+    def settle(self, *args: Any, **kwargs: Any) -> Any:
+        return self._lossy("settle", lambda: super(Lossy, self).settle(*args, **kwargs))
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_failure_whose_report_is_lost_is_reported_once(redis, hands, lose: str
     task = hands(AtMostOnce)
     task.take(2)
     task.finish("a", "b", fail=True)
-    task.store.method, task.store.lose = "fail", lose
+    task.store.method, task.store.lose = "settle", lose
     task.take(2)
     assert failed(redis) == ["a", "b"]
 

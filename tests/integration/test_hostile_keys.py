@@ -16,7 +16,7 @@ from redis import Redis
 from gtask import failed
 from gtask.exceptions import NotMember, WrongType
 from gtask.recovery import recover
-from gtask.store import Keys, Member, Settled, Store
+from gtask.store import Came, Keys, Member, Postponed, Settled, Store
 from gtask.text import failure_record
 from tests.servers import ONE_SERVER
 from tests.support.servers import Server
@@ -25,7 +25,8 @@ TYPES = {
     "taskId": "string", "generatorIsActive": "string", "generatorId": "string", "generator": "hash", "messages": "list",
     "errors": "list", "tasks": "zset", "tasks:members": "hash", "tasks:claims": "hash", "tasks:reaped": "zset",
     "tasks:resumed": "string", "tasks:long:1": "hash", "inflight:1": "list", "messages:suspects": "hash",
-    "messages:apart": "list", "totals": "hash", "errors:reader": "string",
+    "messages:apart": "list", "messages:later": "zset", "messages:attempts": "hash", "totals": "hash",
+    "errors:reader": "string",
 }  # fmt: skip
 MAKE: dict[str, Callable[[Redis, str], object]] = {
     "string": lambda redis, key: redis.set(key, "text"),
@@ -54,11 +55,15 @@ PLACES = [
         "term", "step", "generated", "last", "pushed_at", "ended", "life", "generate", "failures", "failed", "retry_at",
         "error")),
     *(("totals", ["HSET", "totals", field, "?"], TEXTS) for field in (
-        "processed", "errors", "redelivered", "retried", "purged")),
+        "processed", "errors", "redelivered", "retried", "followups", "postponed", "purged")),
     *((key, ["HSET", key, "?", "1"], TEXTS) for key in ("tasks:members", "tasks:claims", "tasks:long:1")),
     *(("tasks:members", ["HSET", "tasks:members", task_id, "?"], RECORDS) for task_id in "127"),
     *(("tasks:claims", ["HSET", "tasks:claims", task_id, "?"], TEXTS) for task_id in "12"),
     ("tasks:long:1", ["HSET", "tasks:long:1", "msg-1", "?"], TEXTS),
+    *(("messages:later", ["ZADD", "messages:later", score, "?"], TEXTS) for score in ("-inf", "1", "+inf")),
+    ("messages:later", ["ZADD", "messages:later", "?", f"{1:016} msg-1"], ["-inf", "-1e300", "0", "1e300", "+inf"]),
+    *(("messages:attempts", ["HSET", "messages:attempts", sha1(message).hexdigest(), "?"], TEXTS) for message in (
+        b"msg-dead", b"msg-2", b"msg-again")),
     ("messages:suspects", ["HSET", "messages:suspects", sha1(b"msg-dead").hexdigest(), "?"], TEXTS),
 ]  # fmt: skip
 
@@ -67,7 +72,8 @@ class Life:
     """All that tasks and commands call."""
 
     def __init__(self, server: Server, out: Path) -> None:
-        """Three messages wait, one is in hand, one is with a dead task, one has failed, and a task generates."""
+        """Three messages wait, one is in hand, one comes again, one is with a dead task, one has failed, and a task
+        generates."""
         self.url, self.out = server.url, out
         out.write_bytes(b"")
         self.taken: list[str] = []
@@ -80,9 +86,10 @@ class Life:
             for member in (self.me, self.dead):
                 store.next_id()
                 store.beat(member, join=True)
-            redis.rpush("messages", "msg-dead", "msg-1", "msg-2", "msg-3")
+            redis.rpush("messages", "msg-dead", "msg-again", "msg-1", "msg-2", "msg-3")
             store.claim(self.dead, 1, 1, Settled())
             store.claim(self.me, 1, 1, Settled())
+            store.claim(self.me, 2, 1, Settled(all=True), Came(later=[Postponed("msg-again", 3600_000, 1, 1)]))
             redis.zadd("tasks", {"2": 1})
             redis.rpush("errors", failure_record("msg-failed", "ValueError: no", 2))
             self.term = store.beat(self.me, want=True).term
@@ -102,17 +109,23 @@ class Life:
             "keep": lambda store: self.print(store, keep=True, width=None),
             "keep for people": lambda store: self.print(store, keep=True, width=80),
             "recover": lambda store: recover(store, 2),
-            "claim": lambda store: self.held.extend(store.claim(self.me, 2, 2, Settled(stay=["msg-1"], away=True))[1]),
-            "acknowledge": lambda store: store.claim(self.me, 3, 0, Settled(stay=self.held, failed=["msg-x"])),
-            "fail": lambda store: store.fail(self.new, 1, ["msg-y"]),
+            "claim": lambda store: self.held.extend(store.claim(self.me, 3, 2, Settled(stay=["msg-1"], away=True))[1]),
+            "acknowledge": lambda store: store.claim(self.me, 4, 0, Settled(stay=self.held), Came(["msg-x"])),
+            "follow up": lambda store: store.claim(self.me, 5, 0, Settled(stay=self.held), Came([], [b"msg-f"])),
+            "put off": self.put_off,
+            "settle": lambda store: store.settle(self.new, 1, Came(["msg-y"], [b"msg-z"])),
             "retry": lambda store: failed.retry_errors(store, None),
             "print": lambda store: self.print(store, keep=False, width=None),
-            "give back": lambda store: store.give_back(self.me, 4, leave=False, unstarted=1),
+            "give back": lambda store: store.give_back(self.me, 7, leave=False, unstarted=1),
             "end of term": lambda store: store.release_failed(self.me, self.term, "it raised"),
             "pop": lambda store: self.taken.extend(store.pop(2)),
             "pop all": lambda store: self.taken.extend(store.pop(100)),
-            "leave": lambda store: store.give_back(self.me, 5, leave=True),
+            "leave": lambda store: store.give_back(self.me, 8, leave=True),
         }  # fmt: skip
+
+    def put_off(self, store: Store) -> None:
+        later = [Postponed(message, 0, 2, 2) for message in self.held[:1]]
+        self.held.extend(store.claim(self.me, 6, 1, Settled(stay=self.held[1:]), Came(later=later)).messages)
 
     def elect(self, store: Store) -> None:
         self.term = store.beat(self.me, want=True).term
@@ -150,6 +163,8 @@ class Life:
             match redis.type(key), key.partition(b":")[0]:
                 case b"list", _:
                     found += redis.lrange(key, 0, -1)
+                case b"zset", b"messages":
+                    found += redis.zrange(key, 0, -1)
                 case b"hash", b"tasks":
                     found += redis.hkeys(key)
         return bytes(b" ".join(found))
@@ -160,7 +175,7 @@ def life(server: Server, tmp_path: Path) -> Life:
     return Life(server, tmp_path / "out")
 
 
-MESSAGES = [b"msg-1", b"msg-2", b"msg-3", b"msg-4", b"msg-dead", b"msg-failed"]
+MESSAGES = [b"msg-1", b"msg-2", b"msg-3", b"msg-4", b"msg-dead", b"msg-failed", b"msg-again"]
 
 
 def test_these_are_all_keys() -> None:
@@ -171,7 +186,7 @@ def test_these_are_all_keys() -> None:
 
 def test_without_a_hostile_key_every_step_can_be_taken(redis: Redis, life: Life) -> None:
     assert life.run("nothing") == []
-    assert [m for m in (*MESSAGES, b"msg-5", b"msg-x", b"msg-y") if m not in life.seen(redis)] == []
+    assert [m for m in (*MESSAGES, b"msg-5", b"msg-x", b"msg-y", b"msg-z", b"msg-f") if m not in life.seen(redis)] == []
 
 
 @pytest.mark.parametrize(("key", "kind"), [(key, kind) for key in TYPES for kind in MAKE if kind != TYPES[key]])

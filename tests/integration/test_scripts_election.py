@@ -9,7 +9,7 @@ import pytest
 
 from gtask.config import DEMO
 from gtask.exceptions import NotMember, OthersKeys, Trouble
-from gtask.store import Beat, Member, Reaped, Settled, Store, scripts
+from gtask.store import Beat, Came, Member, Reaped, Settled, Store, scripts
 from gtask.store.scripts import Script
 from tests.servers import Server
 from tests.tasks import wait_until
@@ -109,7 +109,7 @@ def test_every_key_of_a_namespace_carries_it(redis, fleet, namespace) -> None:
     task.beat()
     task.push(0, b"m", b"n")
     assert task.store.pop(1) == ["m"]
-    task.store.fail(task.member, 1, ["record"])
+    task.store.settle(task.member, 1, Came(failed=["record"]))
     task.store.claim(task.member, 2, 1, Settled())
     assert task.store.lock_errors("token", 5)
     assert task.store.entries(0, 9) == ["record"]

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from gtask.exceptions import NotMember
 from gtask.failed import retry_errors
 from gtask.recovery import recover
-from gtask.store import DEATHS_OF_POISON, REMOVE, RETRY, STAY, Member, Settled, Store, Suspects
+from gtask.store import DEATHS_OF_POISON, REMOVE, RETRY, STAY, Came, Claimed, Member, Settled, Store, Suspects
 from gtask.text import failure_record
 from tests.servers import Server
 
@@ -269,16 +269,16 @@ class Scripts(RuleBasedStateMachine):
         turn, away = number % 4 == 0, want > 0 and number % 8 < 3
         long = len(self.long(sim.member.task_id))
         if whole:
-            settled = Settled(all=True, failed=records, away=away)
+            settled = Settled(all=True, away=away)
         elif number % 3:
-            settled = Settled(finished=done, failed=records, away=away)
+            settled = Settled(finished=done, away=away)
         else:
             finished = [sim.hand[i] for i in sim.finished if i < long]
             stay = [m for i, m in enumerate(sim.hand) if i >= long and i not in sim.finished]
-            settled = Settled(stay=stay, finished=finished, failed=records, away=away)
+            settled = Settled(stay=stay, finished=finished, away=away)
 
-        def call() -> tuple[Suspects, list[str]]:
-            return self.store.claim(sim.member, seq, want, settled, turn=turn, reply_bytes=sim.bytes)
+        def call() -> Claimed:
+            return self.store.claim(sim.member, seq, want, settled, Came(records), turn=turn, reply_bytes=sim.bytes)
 
         sim.calls.append(call)
         if sim.reaped:
@@ -286,7 +286,7 @@ class Scripts(RuleBasedStateMachine):
             return
         sim.bytes = 1 << 20
         waiting, apart, held, errors = self.messages(), self.apart(), self.inflight(sim), self.errors()
-        says, got = call()
+        says, got, _ = call()
         if done:
             self.seen("all acknowledged" if whole else "some acknowledged")
         kept = [m for i, m in enumerate(sim.hand) if i not in sim.finished]
@@ -354,7 +354,7 @@ class Scripts(RuleBasedStateMachine):
         self.claim(sim, number, size)
         waiting, last = self.messages(), sim.calls[-1]
         sim.bytes = 1 + size
-        _, got = last()
+        _, got, _ = last()
         given = sim.hand[len(kept) :]
         assert got == given[: len(got)] and (got or not given)
         assert len(got) == len(given) or sum(map(len, got)) >= sim.bytes
@@ -433,7 +433,7 @@ class Scripts(RuleBasedStateMachine):
         records = [failure_record(m, f"reason {next(self.number)}", sim.member.task_id) for m in sim.loose]
 
         def call() -> None:
-            self.store.fail(sim.member, seq, records)
+            self.store.settle(sim.member, seq, Came(records))
 
         sim.calls.append(call)
         if sim.reaped:

@@ -9,7 +9,7 @@ from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.exceptions import Rejected
 from gtask.outcome import failed
 from gtask.recovery import recover
-from gtask.store import DEATHS_OF_POISON
+from gtask.store import DEATHS_OF_POISON, Came
 from tests.hands import Hands
 from tests.servers import Server
 
@@ -108,7 +108,7 @@ def test_what_can_never_be_sent_is_no_trouble_that_passes(redis, task, limit) ->
     one = task(AtMostOnce)
     limit("proto-max-bulk-len", "1048576")
     with pytest.raises(Rejected, match="invalid bulk length"):
-        one.store.fail(one.membership.member, 1, ["x" * 2_000_000])
+        one.store.settle(one.membership.member, 1, Came(failed=["x" * 2_000_000]))
     assert one.take(2) == []
 
 

@@ -28,8 +28,8 @@ def handle(message):
 """
 FIELDS = {"generator", "tasks", "messages", "inflight", "errors", "generated", "processed", "failed", "redelivered"}
 # Commands that change nothing; CLIENT and AUTH concern the connection alone.
-READS = {"time", "get", "pttl", "hget", "hgetall", "hkeys", "hstrlen", "hvals", "zrange", "llen", "info", "client",
-         "exists", "ping", "eval", "evalsha"}  # fmt: skip
+READS = {"time", "get", "pttl", "hget", "hgetall", "hkeys", "hstrlen", "hvals", "zrange", "zcard", "llen", "info",
+         "client", "exists", "ping", "eval", "evalsha"}  # fmt: skip
 
 Status = Callable[..., tuple[int, str, str]]
 
@@ -73,7 +73,9 @@ def test_the_json_form_has_the_fields_of_the_specification_and_the_sum_holds(red
     assert out.endswith("\n") and out.count("\n") == 1
     seen = json.loads(out)
     assert seen.keys() >= FIELDS
-    assert seen.keys() - FIELDS == {"retried", "purged", "failure", "last", "ended"}, "the sum needs the first two"
+    assert seen.keys() - FIELDS == {
+        "later", "retried", "followups", "purged", "postponed", "failure", "last", "ended"
+    }, "the sum needs the first four"  # fmt: skip
     assert seen["failure"] is None
     assert seen["generator"].keys() == {"taskId", "ttl"}
     assert seen["generator"]["taskId"] == generator.task_id

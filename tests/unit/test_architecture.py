@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 SCRIPTS = {path.stem: path.read_text() for path in sorted((ROOT / "gtask" / "store" / "lua").glob("*.lua"))}
 
+PRELUDES = ("constants", "fence", "call", "due")
+
 
 def rows(heading: str) -> list[list[str]]:
     """The cells of the table under a heading."""
@@ -44,7 +46,7 @@ def test_a_script_stands_at_the_keys_that_it_declares_and_at_no_others(script: s
     assert said == declared(SCRIPTS[script])
 
 
-@pytest.mark.parametrize("prelude", ["constants", "fence", "call"])
+@pytest.mark.parametrize("prelude", PRELUDES)
 def test_a_prelude_is_said_to_stand_before_those_scripts_that_name_it(prelude: str) -> None:
     [promise] = [row[1] for row in rows("What each script promises") if row[0] == f"`{prelude}`"]
     said = set(re.findall(r"`(\w+)`", promise.partition(":")[0]))
@@ -53,13 +55,13 @@ def test_a_prelude_is_said_to_stand_before_those_scripts_that_name_it(prelude: s
 
 
 def test_a_script_needs_a_prelude_exactly_when_it_uses_one_of_its_names() -> None:
-    for prelude in ("constants", "fence", "call"):
+    for prelude in PRELUDES:
         names = re.findall(r"^local (?:function )?(\w+)", SCRIPTS[prelude], flags=re.MULTILINE)
         for script, text in SCRIPTS.items():
             before = "".join(SCRIPTS[other] for other in needs(text) if other != prelude)
             code = re.sub(r"--.*", "", before + text)
             uses = any(re.search(rf"\b{name}\b", code) for name in names)
-            assert (prelude in needs(text)) == uses or script in ("constants", "fence", "call"), (script, prelude)
+            assert (prelude in needs(text)) == uses or script in PRELUDES, (script, prelude)
 
 
 def test_every_script_stands_in_the_table_of_promises() -> None:

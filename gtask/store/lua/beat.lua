@@ -1,4 +1,4 @@
--- needs: constants fence
+-- needs: constants fence due
 -- Promise: one heartbeat. It marks the task as alive, and renews the flag if the task owns it in its term. Otherwise it
 -- takes the flag for a task that wants it, as soon as the flag is free. At most one task is told that it generates, and
 -- each election begins a higher term than all before it.
@@ -18,7 +18,7 @@
 -- The hash `generator` remembers which function generates, because the demo and somebody's own functions must not share
 -- keys: each would handle the other's messages. Keys without that mark come from another program or an older version
 -- and are anybody's. A member without it, of an older version while a fleet is being renewed, may go on.
--- KEYS flag owner generator tasks members resumed reaped
+-- KEYS flag owner generator tasks members resumed reaped messages later
 -- ARGV id member term(0: a handler) flag_seconds heartbeat want(0|1) join(0|1)
 -- -> {role, term, ms until the flag can be taken, {ids for the reaper}, Redis' time in ms}, role 0: handler,
 --    1: renewed, 2: elected.
@@ -27,7 +27,7 @@
 --    be renewed while it travels.
 --    {-1}: the task is no member, because it was reaped or Redis was emptied, or its number belongs to another task.
 --    {-2, generate}: it may neither join nor generate, because these keys belong to that other function.
-local flag, owner, generator, tasks, members, resumed, reaped = unpack(KEYS)
+local flag, owner, generator, tasks, members, resumed, reaped, messages, later = unpack(KEYS)
 local id, member, term, seconds, heartbeat, want, join = unpack(ARGV)
 want = want == '1'
 
@@ -54,6 +54,8 @@ end
 if redis.call('ZCARD', tasks) < redis.call('HLEN', members) then
   for _, other in ipairs(redis.call('HKEYS', members)) do redis.call('ZADD', tasks, 'NX', stamp, other) end
 end
+
+if redis.call('EXISTS', later) == 1 then return_due(later, messages) end
 
 -- A pause that is longer than release.lua gives shows that the clock of Redis was set back.
 local retry_at, failures = unpack(redis.call('HMGET', generator, 'retry_at', 'failures'))

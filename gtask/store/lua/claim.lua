@@ -1,6 +1,8 @@
--- needs: constants call
--- Promise: in one step it acknowledges exactly the finished messages (failure records go to `errors`, totals are kept)
--- and moves the next messages into this task's in-flight list.
+-- needs: constants call due
+-- Promise: in one step it acknowledges exactly the finished messages, stores what came of them, and moves the next
+-- messages into this task's in-flight list. What comes of a message is nothing, a failure record in `errors`, follow-up
+-- messages at the tail of `messages`, or that the message itself comes again (`later`). Only then it does not count as
+-- processed.
 -- May be repeated: the same call gives the same answer and changes nothing. If it asks for fewer `bytes` than before,
 -- what does not fit any more goes back to the queue. An older call gives nothing. A task that was reaped is refused,
 -- and so is one whose calls this Redis does not know, because Redis has gone back in time.
@@ -8,24 +10,40 @@
 -- alone or with a few other suspects while there are many. It holds up nobody: whoever meets one in the queue moves it
 -- to the list `apart` and goes on to the next message. A task that has nothing else to do takes suspects from there,
 -- and a busy task does so when its turn has come.
--- KEYS messages inflight members claims errors totals suspects apart long
+-- KEYS messages inflight members claims errors totals suspects apart long later attempts
 -- ARGV id member seq want bytes turn(1: it wants suspects, and nothing else) away(1: what is not finished takes long,
---      so it moves into `long`) what n_failed failed... n_these these... finished...
+--      so it moves into `long`) what n_failed n_followups n_later
+--      failed... followup... (message ms attempts failures)... n_these these... finished...
 --      `what` says which messages are finished. all: all that were handed out. near: of those in the list all but
 --      these, and of those in `long` the ones after them. some: only the ones after `these`, of which there are none.
+--      A message that comes again is one of the finished. It does so in `ms`, and was tried so often by then.
 -- -> {state, message...}, or nil when it is refused. States: 0; 1: suspects wait apart; 2: suspects wait until the
 --    hands of this task are empty; 3: this task has suspects in its hands. In 2 and 3 it gets nothing until it has
---    finished all.
-local messages, inflight, members, claims, errors, totals, suspects, apart, long = unpack(KEYS)
+--    finished all. Where some of the messages were tried before, the state is {state, n, "attempts failures", ...}
+--    instead, with the place n of each of them.
+local messages, inflight, members, claims, errors, totals, suspects, apart, long, later, attempts = unpack(KEYS)
 local id, seq, want, bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local turn, away, what, failed = ARGV[6] == '1', ARGV[7] == '1', ARGV[8], tonumber(ARGV[9])
-local these = 10 + failed
+local turn, away, what = ARGV[6] == '1', ARGV[7] == '1', ARGV[8]
+local failed, followups, postponed = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local first_followup = 12 + failed
+local first_later = first_followup + followups
+local these = first_later + 4 * postponed
 local asked = bytes
 
 local call, last = enter(members, claims, id, ARGV[2], seq)
 if call == 'stranger' or call == 'gap' then return false end
 if call == 'late' then return {0} end
 local held, far = last.held, last.long
+local tried = redis.call('HLEN', attempts) > 0
+local function with_attempts(answer)
+  local state = {answer[1]}
+  for i = 2, tried and #answer or 0 do
+    local known = redis.call('HGET', attempts, redis.sha1hex(answer[i]))
+    if known then state[#state + 1], state[#state + 2] = i - 1, known end
+  end
+  if #state > 1 then answer[1] = state end
+  return answer
+end
 if call == 'repeat' then
   local again = {last.state}
   for i, m in ipairs(last.count > 0 and redis.call('LRANGE', inflight, held - last.count, held - 1) or {}) do
@@ -39,7 +57,7 @@ if call == 'repeat' then
     for i = held + 1, redis.call('LLEN', inflight) do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
     store_call(claims, id, seq, #again - 1, last.state, held, far, asked)
   end
-  return again
+  return with_attempts(again)
 end
 
 local suspected = redis.call('EXISTS', suspects) == 1
@@ -49,15 +67,34 @@ local function stage(message)
 end
 local function clear(message)
   if suspected then redis.call('HDEL', suspects, redis.sha1hex(message)) end
+  if tried then redis.call('HDEL', attempts, redis.sha1hex(message)) end
 end
 
--- Acknowledge. Another program may keep something in `errors` that is no list. Then LLEN fails, before anything is
+-- Another program may keep something in these keys that is no sorted set or no list. Then this fails, before anything is
 -- changed.
+redis.call('ZCARD', later)
 if failed > 0 then redis.call('LLEN', errors) end
--- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
+-- A full Redis (maxmemory) refuses a script whose first write may take memory. So follow-ups, and messages that come
+-- again, are counted before all else: then they are refused before anything is changed. Everything else shall be taken,
+-- so without them the first write, further down, frees some memory.
+if followups + postponed > 0 then
+  redis.call('LLEN', messages)
+  if followups > 0 then redis.call('HINCRBY', totals, 'followups', followups) end
+  local ordinal = postponed > 0 and redis.call('HINCRBY', totals, 'postponed', postponed)
+  for i = first_followup, first_later - 1, 1000 do
+    redis.call('RPUSH', messages, unpack(ARGV, i, math.min(i + 999, first_later - 1)))
+  end
+  local now = clock()
+  for i = these - 4, first_later, -4 do
+    put_off(later, ARGV[i], now + ARGV[i + 1] / 1000, ordinal)
+    ordinal = ordinal - 1
+  end
+end
 redis.call('HDEL', claims, id)
+
+-- Acknowledge.
 local finished = 0
-if suspected then
+if suspected or tried then
   local stay = {}
   for i = these + 1, these + tonumber(ARGV[these]) do stay[ARGV[i]] = (stay[ARGV[i]] or 0) + 1 end
   for _, m in ipairs(what ~= 'some' and held > 0 and redis.call('LRANGE', inflight, 0, held - 1) or {}) do
@@ -90,12 +127,18 @@ for i = first, #ARGV do
   clear(ARGV[i])
 end
 if failed > 0 then
-  for i = 10, 9 + failed, 1000 do
-    redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 9 + failed)))
+  for i = 12, 11 + failed, 1000 do
+    redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 11 + failed)))
   end
   redis.call('HINCRBY', totals, 'errors', failed)
 end
-if finished > 0 then redis.call('HINCRBY', totals, 'processed', finished) end
+for i = first_later, these - 1, 4 do
+  redis.call('HSET', attempts, redis.sha1hex(ARGV[i]), ARGV[i + 2] .. ' ' .. ARGV[i + 3])
+  local life = KEEP_ATTEMPTS + ARGV[i + 1]
+  if redis.call('PTTL', attempts) < life then redis.call('PEXPIRE', attempts, life) end
+end
+local processed = finished - postponed
+if processed > 0 then redis.call('HINCRBY', totals, 'processed', processed) end
 if away then
   put_away(inflight, long, held, seq)
   held, far = 0, far + held
@@ -103,6 +146,7 @@ end
 
 -- Claim. What BLMOVE brought goes back to the queue first, because what this task may have is decided below.
 for i = held + 1, redis.call('LLEN', inflight) do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
+if redis.call('EXISTS', later) == 1 then return_due(later, messages) end
 local answer, state, free = {0}, 0, held + far == 0
 local function hand_out(message)
   answer[#answer + 1] = message
@@ -158,4 +202,5 @@ if state == 0 and redis.call('EXISTS', apart) == 1 then
 end
 answer[1] = state
 store_call(claims, id, seq, #answer - 1, state, held, far, asked)
-return answer
+tried = redis.call('HLEN', attempts) > 0
+return with_attempts(answer)

@@ -8,3 +8,4 @@ local function longest_pause(failures) -- milliseconds: nobody is elected for lo
 end
 local LARGEST_POSITION = 4096 -- bytes: a longer `last` travels only when position.lua is asked for it
 local SUSPECTS_TOGETHER = 10 -- as many suspects are tried at once while there are many (reap.lua)
+local KEEP_ATTEMPTS = 86400000 -- milliseconds: so long after the message has come again its attempts are forgotten

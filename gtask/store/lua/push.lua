@@ -6,13 +6,13 @@
 -- too, which moves the position alone, or says that `generate` has ended.
 -- The first push of a term shows that generating works, so it deletes what release.lua keeps about terms that failed.
 -- Ids and terms begin anew when Redis is emptied, so two tasks may have the same ones; the member says who asks.
--- KEYS flag owner generator messages members
+-- KEYS flag owner generator messages members later
 -- ARGV id member term number(of this push within the term), and one of
 --      'messages' message...              the last message is the position
 --      'position' position message...     the position stands beside the messages
 --      'ended'
--- -> length of `messages`, or -1: deposed
-local flag, owner, generator, messages, members = unpack(KEYS)
+-- -> the backlog: how many messages wait, or wait to come again; or -1: deposed
+local flag, owner, generator, messages, members, later = unpack(KEYS)
 local id, term, step, what = ARGV[1], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local first = what == 'position' and 7 or 6
 local count = #ARGV - first + 1
@@ -21,7 +21,8 @@ if redis.call('HGET', members, id) ~= ARGV[2] then return -1 end
 if fence(flag, owner, generator, id, term) ~= 'held' then return -1 end
 local done, generated = unpack(redis.call('HMGET', generator, 'step', 'generated'))
 done = tonumber(done or 0)
-if done == step then return redis.call('LLEN', messages) end
+local postponed = redis.call('ZCARD', later)
+if done == step then return redis.call('LLEN', messages) + postponed end
 if done ~= step - 1 then return -1 end
 generated = (generated or 0) + count -- fails here, before anything is pushed, when another program's text stands there
 local length
@@ -40,4 +41,4 @@ else
              'pushed_at', now)
 end
 if step == 1 then redis.call('HDEL', generator, 'failures', 'failed', 'retry_at', 'error') end
-return length or redis.call('LLEN', messages)
+return (length or redis.call('LLEN', messages)) + postponed

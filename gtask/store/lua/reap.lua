@@ -14,13 +14,13 @@
 -- A BLMOVE of the dead task may still be on its way and be served up to an hour later. So the id moves from `tasks` to
 -- `reaped`, where its score is the time of the next look at its list. Each look is twice as long after the death as the
 -- one before.
--- KEYS messages inflight tasks members claims errors totals suspects reaped long
+-- KEYS messages inflight tasks members claims errors totals suspects reaped long attempts
 -- ARGV id limit hash record latest_blmove(seconds after the task's death)
 --      `record` is the failure record of the message with this SHA-1, after an answer that asked for it. An empty one
 --      stores the message as it is.
 -- -> {moved, poisoned}; {-1, 0}: the task lives; {-2, bytes, hash}: it holds one message, of this size, which goes to
 --    `errors` as soon as the call comes again with its record
-local messages, inflight, tasks, members, claims, errors, totals, suspects, reaped, long = unpack(KEYS)
+local messages, inflight, tasks, members, claims, errors, totals, suspects, reaped, long, attempts = unpack(KEYS)
 local id, limit, prepared, record = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local member = redis.call('HGET', members, id)
 local settings = member and cjson.decode(member)
@@ -30,6 +30,7 @@ local now = time[1] + time[2] / 1000000
 if member and (not beat or now - beat < DEAD_AFTER * settings.heartbeat) then return {-1, 0} end
 local look_at = member and now + settings.wait -- here, where nothing is changed yet: another program's record may lack it
 
+redis.call('HLEN', attempts) -- ends here where another program keeps something else in it
 local last = last_call(claims, id)
 if last.long > 0 then
   -- A full Redis (maxmemory) refuses a script whose first write may take memory. Here, and below, it frees some.
@@ -64,6 +65,7 @@ for hash, message in pairs(known) do
   local stage = message.stage == 0 and 1 or (suspected > SUSPECTS_TOGETHER and 2 or 3)
   redis.call('HSET', suspects, hash, string.format('%d %d', stage, message.own))
   if poisoned == 1 then redis.call('HDEL', suspects, hash) end
+  if poisoned == 1 then redis.call('HDEL', attempts, hash) end
 end
 if poisoned == 1 then
   redis.call('RPUSH', errors, record ~= '' and record or redis.call('LINDEX', inflight, 0))
