@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from gtask import protocol
-from tests.faults.history import Elected, Emptied, End, Event, Lost, Pushed, Takeover
+from tests.faults import plan
+from tests.faults.history import Elected, Emptied, End, Event, Followed, Lost, Pushed, PutOff, Takeover
 
 MARGIN = 0.3  # seconds that a takeover may take beyond the flag's remaining life
 RESPONSIVE = 0.1  # a machine that stalls for longer says nothing about how fast a takeover is
@@ -76,8 +77,50 @@ def nothing_is_invented(events: Iterable[Event], end: End) -> Iterator[str]:
                 yield f"message {message} ({where}) was never pushed"
 
 
+def follow_ups_are_whole(events: Iterable[Event], end: End) -> Iterator[str]:
+    """Of each message that was handled all follow-ups have come, and that once; of one that has failed, or that nobody
+    knows, none has."""
+    since = _since_emptied(list(events))
+    came = Counter(event.message for event in since if isinstance(event, Followed))
+    unfinished = {*end.errors, *end.waiting, *end.in_flight}
+    due = {
+        Pushed(event.number, plan.name(event.author, which))
+        for event in since
+        if isinstance(event, Pushed) and event not in unfinished
+        for which in range(plan.follow_ups(event.number))
+    }
+    yield from (f"follow-up {message} came {times} times" for message, times in came.items() if times > 1)
+    yield from (f"follow-up {message} came of no message that was handled" for message in came if message not in due)
+    yield from (f"follow-up {message} did not come" for message in due if message not in came)
+
+
+def attempts_are_counted(events: Iterable[Event], end: End) -> Iterator[str]:
+    """Whenever a message is put off, one attempt more was made at it, and as many have failed as before, or one more;
+    never more than may be made again. Only what has used these up, or was not to come again, has failed."""
+    known: dict[Pushed, tuple[int, int]] = {}
+    for event in _since_emptied(list(events)):
+        if isinstance(event, PutOff):
+            attempts, failures = known.get(event.message, (0, 0))
+            if event.attempts != attempts + 1 or event.failures - failures not in (0, 1):
+                yield (
+                    f"message {event.message} was put off after {event.attempts} attempts, {event.failures} of them "
+                    f"failed; the time before, after {attempts} and {failures}"
+                )
+            if event.failures > plan.RETRIES:
+                yield f"message {event.message} comes again after {event.failures} failures"
+            known[event.message] = event.attempts, event.failures
+    for message in end.errors:
+        if message not in end.for_good and known.get(message, (0, 0))[1] < plan.RETRIES:
+            yield f"message {message} is in errors after {known.get(message, (0, 0))[1]} failures"
+
+
 def _accepted(events: Iterable[Event]) -> list[Pushed]:
-    return [event for event in events if isinstance(event, Pushed)]
+    """Messages of the generator, and those that have followed from them."""
+    return [
+        event.message if isinstance(event, Followed) else event
+        for event in events
+        if isinstance(event, Pushed | Followed)
+    ]
 
 
 def _since_emptied(events: list[Event]) -> list[Event]:

@@ -8,6 +8,7 @@ term.
 The server must run with OPTIONS.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,11 +45,27 @@ class Pushed:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """A handler has sent a message, and that in the step in which its own was acknowledged."""
+
+    message: Pushed
+
+
+@dataclass(frozen=True)
+class PutOff:
+    """A message comes again. So many attempts were made at it by now, of which so many have failed."""
+
+    message: Pushed
+    attempts: int
+    failures: int
+
+
+@dataclass(frozen=True)
 class Emptied:
     """The server came back without its file. It knows nothing of what was before, and counts from 1 again."""
 
 
-Event = Elected | Lost | Pushed | Emptied
+Event = Elected | Lost | Pushed | Followed | PutOff | Emptied
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,8 @@ class End:
     errors: tuple[Pushed, ...]
     waiting: tuple[Pushed, ...]
     in_flight: tuple[Pushed, ...]
-    processed: int  # as the server counts: each message once, when it was acknowledged
+    for_good: frozenset[Pushed] = frozenset()  # those in errors that nobody was to try again, whatever the number
+    processed: int = 0  # as the server counts: each message once, when it was acknowledged
 
 
 def pushed(message: str) -> Pushed:
@@ -103,7 +121,26 @@ def _events(files: Path) -> Iterator[Event]:
         if ["HINCRBY", "generator", "term", "1"] in step:
             yield from (Elected(int(words[2])) for words in owners)
         if any(words[:2] == ["HSET", "generator"] and "generated" in words[2::2] for words in step):
-            yield from (pushed(m) for words in step if words[:2] == ["RPUSH", "messages"] for m in words[2:])
+            yield from map(pushed, _sent(step))
+        if any(words[:3] == ["HINCRBY", "totals", "followups"] for words in step):
+            yield from (Followed(pushed(message)) for message in _sent(step))
+        yield from _put_off(step)
+
+
+def _sent(step: list[list[str]]) -> Iterator[str]:
+    """What was put at the tail of the queue."""
+    return (message for words in step if words[:2] == ["RPUSH", "messages"] for message in words[2:])
+
+
+def _put_off(step: list[list[str]]) -> Iterator[PutOff]:
+    """What was put aside for later: one command keeps a message, behind an ordinal, and another one its numbers, under
+    the message's hash."""
+    numbers = {words[2]: words[3] for words in step if words[:2] == ["HSET", "messages:attempts"]}
+    for words in step:
+        if words[:2] == ["ZADD", "messages:later"]:
+            message = words[-1].partition(" ")[2]
+            attempts, failures = numbers[hashlib.sha1(message.encode("utf-8", "surrogateescape")).hexdigest()].split()
+            yield PutOff(pushed(message), int(attempts), int(failures))
 
 
 def _steps(files: Path) -> Iterator[list[list[str]]]:

@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gevent
+import plan  # type: ignore[import-not-found]  # it lies beside this file where this runs
+
+import gtask
 
 CHUNK = 1_000_000  # characters
 LARGE = 5_000  # characters: beyond what a heartbeat brings along
@@ -35,6 +38,24 @@ def generate(last: str | None) -> Iterator[str]:
 def handle(message: str) -> None:
     if obey("handle"):
         os.write(log, (message + "\n").encode())
+
+
+def handle_by_plan(message: str) -> Iterator[str]:
+    """Fails, asks for another attempt, is rejected and brings follow-ups as `plan` says; and obeys, too."""
+    if not obey("handle"):
+        return
+    text, author, *_ = message.split()
+    number, attempt = int(text), gtask.current().attempt
+    if not plan.is_follow_up(author):
+        if plan.asks_again(number) and attempt == 1:
+            raise gtask.Retry("not yet", after=0.05)
+        if plan.is_rejected(number):
+            raise gtask.Reject("as planned")
+        if attempt <= plan.failures(number):
+            raise ConnectionError(f"attempt {attempt} fails, as planned")
+        for which in range(plan.follow_ups(number)):
+            yield f"{number} {plan.name(author, which)}"
+    os.write(log, (message + "\n").encode())
 
 
 def obey(function: str) -> bool:
@@ -122,7 +143,26 @@ def stay() -> None:
         os.unlink("staying")
 
 
+def hang() -> None:
+    """Waits for what never comes."""
+    try:
+        time.sleep(3600)
+    except BaseException as error:
+        done(error=type(error).__name__)
+        raise
+
+
+def ask_again() -> None:
+    done()
+    raise gtask.Retry("as ordered", after=0.1)
+
+
+def reject(reason: str) -> None:
+    done()
+    raise gtask.Reject(reason)
+
+
 ORDERS: dict[str, Callable[..., object]] = {
     "fail": fail, "block": block, "fork": fork, "leak": leak, "leave": leave, "shout": shout, "swell": swell,
-    "stay": stay,
+    "stay": stay, "hang": hang, "ask_again": ask_again, "reject": reject,
 }  # fmt: skip

@@ -86,7 +86,7 @@ AT_LEAST_ONCE = COMMANDS | {
     "claim": _comes_anyway, "BLMOVE": _comes_anyway, "reap": _handler_dies, "CLIENT": _connections_break,
     "position": _position_is_large,
 }  # fmt: skip
-AT_MOST_ONCE = COMMANDS | {"fail": _handler_fails}
+AT_MOST_ONCE = COMMANDS | {"settle": _handler_fails}
 FETCHING = {"pop": _comes_anyway, "BLPOP": _comes_anyway}  # a lost answer to these is a lost message
 
 KINDS: dict[str, Fault] = {fault: partial(befall, fault=fault, commands=AT_LEAST_ONCE) for fault in FAULTS}

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,9 +22,15 @@ MOST = 300  # messages that flow before the next fault
 WORK = 10.0  # seconds after which it comes in any case: how many a busy machine lets flow is not promised
 
 
+def write_jobs(folder: Path) -> None:
+    """The users' code, where the tasks find it."""
+    for name in ("jobs.py", "plan.py"):
+        shutil.copy(Path(__file__).with_name(name), folder)
+
+
 class Nemesis:
     """Injects faults into a fleet. `tasks` are its living tasks; `begin` starts another one; they work in `folder`.
-    `clock` is the server's, if it has one of its own."""
+    `clock` is the server's, if it has one of its own. `retries`: the fleet tries failed messages again."""
 
     def __init__(
         self,
@@ -34,9 +41,10 @@ class Nemesis:
         heartbeat: float,
         folder: Path,
         clock: Clock | None = None,
+        retries: bool = False,
     ) -> None:
         self.server, self.proxy, self.begin, self.clock = server, proxy, begin, clock
-        self.heartbeat, self.folder = heartbeat, folder
+        self.heartbeat, self.folder, self.retries = heartbeat, folder, retries
         self.tasks = [begin() for _ in range(4)]
         self.fired: Counter[str] = Counter()
         self.takeovers: list[Takeover] = []

@@ -4,7 +4,6 @@ are handled, have failed or wait, and that once."""
 import json
 import os
 import random
-import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from tests.commands import FAULTS, CommandProxy, words_of
 from tests.faults import ONCE, checker, history
 from tests.faults.kinds import KINDS
 from tests.faults.kinds_commands import AT_MOST_ONCE, FETCHING, befall
-from tests.faults.nemesis import Fault, Nemesis
+from tests.faults.nemesis import Fault, Nemesis, write_jobs
 from tests.servers import ONE_NEW_SERVER
 from tests.tasks import TaskProcess, wait_until
 
@@ -41,7 +40,7 @@ NOBODY_DIES: dict[str, Fault] = {
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [SEED])
 def test_a_message_is_lost_only_with_the_answer_that_held_it(new_server, start, tmp_path: Path, seed: int) -> None:
-    shutil.copy(Path(__file__).with_name("jobs.py"), tmp_path)
+    write_jobs(tmp_path)
     server, started = new_server(*history.OPTIONS), []
     with CommandProxy(server.socket) as proxy:
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults import checker, history
-from tests.faults.history import Elected, Emptied, End, Event, Lost, Pushed, Takeover
+from tests.faults import checker, history, plan
+from tests.faults.history import Elected, Emptied, End, Event, Followed, Lost, Pushed, PutOff, Takeover
 from tests.tasks import wait_until
 
 A, B = "100.1", "200.1"  # authors
@@ -97,10 +97,57 @@ def test_sums_that_do_not_add_up_are_seen() -> None:
     assert "2 wait and 1 are in flight" in next(checker.nothing_is_lost(GOOD, in_two_places))
 
 
+FIVE, EIGHT = Pushed(5, A), Pushed(8, A)  # by plan the one brings two messages, and the other fails twice
+FIRST, SECOND = (Followed(Pushed(5, plan.name(A, which))) for which in range(2))
+BY_PLAN: list[Event] = [Elected(1), FIVE, EIGHT, PutOff(EIGHT, 1, 1), FIRST, SECOND, PutOff(EIGHT, 2, 2), ONE, TWO]
+HANDLED = End(handled=(FIVE, EIGHT, FIRST.message, SECOND.message), errors=(), waiting=(ONE, TWO), in_flight=())
+
+
+def broken(events: list[Event], end: End) -> list[str]:
+    return [*checker.follow_ups_are_whole(events, end), *checker.attempts_are_counted(events, end)]
+
+
+def test_follow_ups_and_retries_by_plan_are_accepted_and_what_an_emptied_server_knew_does_not_count() -> None:
+    assert broken(BY_PLAN, HANDLED) == []
+    assert not list(checker.nothing_is_lost(BY_PLAN, replace(HANDLED, processed=4)))
+    assert broken([FIVE, FIRST, PutOff(EIGHT, 3, 3), Emptied(), *BY_PLAN], HANDLED) == []
+
+
+@pytest.mark.parametrize(
+    ("events", "violation"),
+    [
+        ([FIVE, FIRST], "follow-up 5 of 100.1+1 did not come"),
+        ([FIVE, FIRST, SECOND, FIRST], "follow-up 5 of 100.1+0 came 2 times"),
+        ([EIGHT, Followed(Pushed(8, "100.1+0"))], "follow-up 8 of 100.1+0 came of no message that was handled"),
+        ([FIVE, FIRST, SECOND, Followed(Pushed(5, "9.9+0"))], "5 of 9.9+0 came of no message that was handled"),
+        ([EIGHT, PutOff(EIGHT, 1, 1), PutOff(EIGHT, 1, 1)], "after 1 attempts, 1 of them failed; the time before"),
+        ([EIGHT, PutOff(EIGHT, 2, 1)], "after 2 attempts, 1 of them failed; the time before, after 0 and 0"),
+        ([EIGHT, PutOff(EIGHT, 1, 2)], "after 1 attempts, 2 of them failed"),
+        ([EIGHT, PutOff(EIGHT, 1, 1), PutOff(EIGHT, 2, 0)], "after 2 attempts, 0 of them failed"),
+        ([EIGHT, *(PutOff(EIGHT, n, n) for n in range(1, plan.RETRIES + 2))], "comes again after 7 failures"),
+    ],
+)
+def test_follow_ups_and_attempts_that_are_too_many_or_too_few_are_seen(events: list[Event], violation: str) -> None:
+    [line] = broken(events, HANDLED)
+    assert violation in line
+
+
+def test_a_message_that_failed_before_its_time_or_brought_something_all_the_same_is_seen() -> None:
+    failed = replace(HANDLED, errors=(FIVE,))
+    assert broken(BY_PLAN, failed) == [
+        "follow-up 5 of 100.1+0 came of no message that was handled",
+        "follow-up 5 of 100.1+1 came of no message that was handled",
+        "message 5 of 100.1 is in errors after 0 failures",
+    ]
+    used_up: list[Event] = [EIGHT, *(PutOff(EIGHT, n, n) for n in range(1, plan.RETRIES + 1))]
+    assert broken(used_up, replace(HANDLED, errors=(EIGHT,))) == []
+    assert len(broken(used_up[:-1], replace(HANDLED, errors=(EIGHT,)))) == 1
+    assert broken(used_up[:-1], replace(HANDLED, errors=(EIGHT,), for_good=frozenset({EIGHT}))) == []
+
+
 @pytest.mark.parametrize("where", ["handled", "errors", "waiting", "in_flight"])
 def test_an_invented_message_is_seen(where: str) -> None:
-    places = {"handled": (), "errors": (), "waiting": (), "in_flight": ()} | {where: (Pushed(5, B),)}
-    end = End(**places, processed=0)
+    end = replace(End(handled=(), errors=(), waiting=(), in_flight=()), **{where: (Pushed(5, B),)})  # type: ignore[arg-type]
     assert list(checker.nothing_is_invented(GOOD, end)) == [f"message 5 of 200.1 ({where}) was never pushed"]
 
 

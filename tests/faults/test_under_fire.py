@@ -3,23 +3,28 @@
 import json
 import os
 import random
-import shutil
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.commands import CommandProxy
-from tests.faults import ONCE, checker, history
-from tests.faults.kinds import KINDS
-from tests.faults.nemesis import Nemesis
+from tests.faults import ONCE, checker, history, plan
+from tests.faults.kinds import KINDS, OUTCOMES
+from tests.faults.nemesis import Nemesis, write_jobs
 from tests.servers import ONE_NEW_SERVER, Clock, Server
 from tests.tasks import TaskProcess, wait_until
 
 SEED = int(os.environ.get("GTASK_FAULTS_SEED", "1"))
-CHOSEN = [kind for kind in os.environ.get("GTASK_FAULTS_KINDS", "").split(",") if kind] or list(KINDS)
+ALL = KINDS | OUTCOMES
+CHOSEN = [kind for kind in os.environ.get("GTASK_FAULTS_KINDS", "").split(",") if kind] or list(ALL)
 ROUNDS = int(os.environ.get("GTASK_FAULTS_ROUNDS", "2"))
 KILLS = 3  # generators that are killed in each round besides: each is one more takeover to judge
 HEARTBEAT = 0.5
+SIMPLE = ("--handle", "jobs:handle", "--max-backlog", "0")
+BY_PLAN = ("--handle", "jobs:handle_by_plan", "--retries", str(plan.RETRIES), "--backoff", "50ms..1s", "--timeout", "2")
+FOR_GOOD = re.compile("gtask.Reject: |killed the ")  # failures of messages that are not tried again
 # One of each room, and of those the quick ones.
 SHORT = [
     "kill_generator", "kill_handler", "stop_task", "delete_flag", "foreign_flag", "client_kill", "restart_server",
@@ -35,40 +40,58 @@ SHORT = [
 @pytest.mark.parametrize("seed", [SEED, SEED + 1, SEED + 2])
 def test_the_promises_hold_under_fire(new_server, start, tmp_path, seed: int) -> None:
     more = ["kill_generator"] * KILLS if "kill_generator" in CHOSEN else []
-    under_fire(new_server, start, tmp_path, (CHOSEN + more) * ROUNDS, seed)
+    kinds = [kind for kind in CHOSEN if kind in KINDS] + more
+    under_fire(new_server, start, tmp_path, kinds * ROUNDS, seed, SIMPLE)
+
+
+@ONCE
+@ONE_NEW_SERVER
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [SEED])
+def test_follow_ups_and_retries_keep_their_promises_under_fire(new_server, start, tmp_path, seed: int) -> None:
+    """Each kind of fault once, and three times those that only such a fleet knows. Time-outs end what never returns."""
+    kinds = [kind for kind in CHOSEN if kind != "handle_never_returns"]
+    more = [kind for kind in kinds if kind in OUTCOMES] * 2
+    under_fire(new_server, start, tmp_path, kinds + more, seed, BY_PLAN)
 
 
 @ONCE
 @ONE_NEW_SERVER
 @pytest.mark.timeout(300)
 def test_the_promises_hold_under_a_short_fire(new_server, start, tmp_path) -> None:
-    under_fire(new_server, start, tmp_path, SHORT, SEED)
+    under_fire(new_server, start, tmp_path, SHORT, SEED, SIMPLE)
 
 
-def under_fire(new_server, start, folder: Path, kinds: list[str], seed: int) -> None:
-    """These kinds of faults in an order by chance, then quiet, then the checker."""
-    shutil.copy(Path(__file__).with_name("jobs.py"), folder)
+def under_fire(new_server, start, folder: Path, kinds: list[str], seed: int, job: tuple[str, ...]) -> None:
+    """These kinds of faults in an order by chance, then quiet, then the checker. `job`: SIMPLE or BY_PLAN."""
+    write_jobs(folder)
     clock = Clock(folder) if Clock.LIBRARIES else None
     server, started = new_server(*history.OPTIONS, clock=clock), []
     with CommandProxy(server.socket) as proxy:
 
         def begin() -> TaskProcess:
             started.append(start(
-                "--redis", proxy.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "5",
-                "--max-backlog", "0", "--delivery", "at-least-once", "--heartbeat", str(HEARTBEAT), "--wait", "1",
+                "--redis", proxy.url, "--generate", "jobs:generate", "--interval", "5", "--delivery", "at-least-once",
+                "--heartbeat", str(HEARTBEAT), "--wait", "1", *job,
             ))  # fmt: skip
             return started[-1]
 
-        nemesis = Nemesis(server, proxy, begin, heartbeat=HEARTBEAT, folder=folder, clock=clock)
+        nemesis = Nemesis(server, proxy, begin, heartbeat=HEARTBEAT, folder=folder, clock=clock,
+                          retries=job is BY_PLAN)  # fmt: skip
         chance = random.Random(seed)
         order = kinds[:]
         chance.shuffle(order)
         try:
             nemesis.let_work("the start", 1)
             for kind in order:
-                nemesis.inject(kind, KINDS[kind], chance)
+                nemesis.inject(kind, ALL[kind], chance)
             end = quiet(server, folder)
-            violations = broken_promises(history.read(server.folder), end, started, nemesis)
+            events = history.read(server.folder)
+            violations = broken_promises(events, end, started, nemesis)
+            if job is BY_PLAN:
+                violations += [*checker.follow_ups_are_whole(events, end), *checker.attempts_are_counted(events, end)]
+                print(what_came(events, end))
         except AssertionError:
             print(nemesis.evidence())
             raise
@@ -86,16 +109,25 @@ def quiet(server: Server, folder: Path) -> history.End:
         wait_until(lambda: not redis.exists("generatorId"), "the generator to give way")
 
         def somewhere() -> bool:
-            lists = ["messages", "messages:apart", *redis.keys("inflight:*"), *redis.keys("tasks:long:*")]
-            return bool(redis.exists(*lists))
+            lists = ["messages", "messages:apart", "messages:later"]
+            return bool(redis.exists(*lists, *redis.keys("inflight:*"), *redis.keys("tasks:long:*")))
 
         wait_until(lambda: not somewhere(), "quiet", timeout=90)
         handled = [line for file in folder.glob("handled.*") for line in file.read_text().splitlines()]
-        errors = [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)]
+        records = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
         return history.End(
-            handled=tuple(map(history.pushed, handled)), errors=tuple(map(history.pushed, errors)),
+            handled=tuple(map(history.pushed, handled)),
+            errors=tuple(history.pushed(record["message"]) for record in records),
+            for_good=frozenset(history.pushed(r["message"]) for r in records if FOR_GOOD.match(r["error"])),
             waiting=(), in_flight=(), processed=int(redis.hget("totals", "processed") or 0),
         )  # fmt: skip
+
+
+def what_came(events: list[history.Event], end: history.End) -> str:
+    kinds = Counter(type(event).__name__ for event in events)
+    failed = sum(event.failures > 0 for event in events if isinstance(event, history.PutOff))
+    return (f"{kinds['Followed']} follow-ups; messages were put off {kinds['PutOff']} times, {failed} of these after a "
+            f"failure; {len(end.errors)} in errors, {len(end.for_good)} of these rejected or poison")  # fmt: skip
 
 
 def broken_promises(
