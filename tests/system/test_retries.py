@@ -180,7 +180,7 @@ def generate(last):
 
 def handle(message):
     pathlib.Path("handled by").write_text(f"{current().task_id} {current().attempt}")
-    pathlib.Path("handled").open("a").write(message + "\n")
+    pathlib.Path("handled").open("a").write(message + "\\n")
 
 try:
     current()
