@@ -75,7 +75,7 @@ def new(found: list[str], url: str) -> list[str]:
 @cache
 def results() -> redis.Redis:
     """This process's connections for results."""
-    return redis.Redis.from_url(os.environ["GTASK_REDIS"], decode_responses=True)
+    return redis.Redis.from_url(os.environ.get("GTASK_REDIS", "redis://127.0.0.1:6379/0"), decode_responses=True)
 
 
 @cache

@@ -43,4 +43,4 @@ def handle(message: str) -> None:
 @cache
 def receiver() -> redis.Redis:
     """A Redis hash stands for whatever takes your events: a broker, an index, another service."""
-    return redis.Redis.from_url(os.environ["GTASK_REDIS"])
+    return redis.Redis.from_url(os.environ.get("GTASK_REDIS", "redis://127.0.0.1:6379/0"))

@@ -32,4 +32,4 @@ def count() -> int:
 @cache
 def results() -> redis.Redis:
     """This process's connection for results."""
-    return redis.Redis.from_url(os.environ["GTASK_REDIS"])
+    return redis.Redis.from_url(os.environ.get("GTASK_REDIS", "redis://127.0.0.1:6379/0"))

@@ -45,7 +45,7 @@ def handle(message: str) -> None:
 @cache
 def stream() -> redis.Redis:
     """This process's connection to the events."""
-    return redis.Redis.from_url(os.environ["GTASK_REDIS"], decode_responses=True)
+    return redis.Redis.from_url(os.environ.get("GTASK_REDIS", "redis://127.0.0.1:6379/0"), decode_responses=True)
 
 
 @cache

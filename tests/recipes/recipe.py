@@ -8,13 +8,22 @@ import subprocess
 import sys
 import textwrap
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support.processes import ROOT, environment
 from tests.tasks import wait_until
 
 HEARTBEAT = "0.5"  # seconds: half of the default, so that what dead tasks held comes back sooner
+
+
+def needs(*modules: str) -> pytest.MarkDecorator:
+    """Skips what a machine without these cannot run. Nothing is imported: only the recipe's own processes need them."""
+    missing = [module for module in modules if find_spec(module) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)} from PyPI")
 
 
 def commands(folder: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 
+from tests.recipes.recipe import needs
 from tests.recipes.web import Handler, serve
 from tests.servers import OTHER_SERVER
 from tests.tasks import wait_until
@@ -26,6 +27,7 @@ class Site(Handler):
 
 
 @OTHER_SERVER
+@needs("requests")
 def test_two_thousand_pages_and_three_kills(redis, cook) -> None:
     Site.fetched = Counter()
     with serve(Site) as url:

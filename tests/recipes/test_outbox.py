@@ -6,14 +6,13 @@ import threading
 import time
 
 import psycopg2
-import pytest
 
 from tests.postgres import NEEDED
+from tests.recipes.recipe import needs
 from tests.servers import OTHER_SERVER
 from tests.tasks import wait_until
 
-pytest.importorskip("psycopg")
-pytestmark = [OTHER_SERVER, NEEDED]
+pytestmark = [OTHER_SERVER, NEEDED, needs("psycopg")]
 
 ROWS = 10_000
 WRITERS = 6

@@ -6,13 +6,10 @@ import socket
 import urllib.request
 
 import psutil
-import pytest
 
+from tests.recipes.recipe import needs
 from tests.servers import ONE_SERVER
 from tests.tasks import wait_until
-
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
 
 WORKERS = 4
 
@@ -28,6 +25,7 @@ def gone(process: psutil.Process) -> bool:
 
 
 @ONE_SERVER
+@needs("starlette", "uvicorn")
 def test_each_tick_once_and_no_orphan(redis, cook) -> None:
     port = free_port()
     recipe = cook("webapp", {"UVICORN_PORT": str(port)})

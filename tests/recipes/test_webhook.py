@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 
+from tests.recipes.recipe import needs
 from tests.recipes.web import Handler, serve
 from tests.servers import ONE_SERVER
 from tests.tasks import wait_until
@@ -39,6 +40,7 @@ class Receiver(Handler):
 
 
 @ONE_SERVER
+@needs("requests")
 def test_three_thousand_events_and_three_kills(redis, cook) -> None:
     Receiver.received, Receiver.did, Receiver.over = {}, Counter(), threading.Event()
     sent = {redis.xadd("events", {"event": f'{{"n": {n}}}'}).decode(): f'{{"n": {n}}}' for n in range(EVENTS)}
