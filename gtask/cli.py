@@ -24,7 +24,7 @@ from gtask.exceptions import (
     Forbidden,
     Trouble,
 )
-from gtask.functions import load_generate, load_handle
+from gtask.functions import find_generate, load_generate, load_handle
 from gtask.patch import ensure_standard_files
 from gtask.places import place_of
 from gtask.program import one_line_for_errors, run_task
@@ -146,7 +146,7 @@ def rewind(config: Config, arguments: dict[str, Any]) -> int:
 
 def check(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask check`."""
-    generate = load_generate(config.generate)
+    generate = find_generate(config.generate)
     try:
         faults = testing.check(generate)
     except Exception as error:

@@ -42,7 +42,14 @@ class Handle:
 
 def load_generate(spec: str) -> Generate:
     """The function that yields messages. Raises UsageError when there is none, UserCodeError when it cannot work."""
-    return accept_generate(_find("--generate", spec), f"--generate {spec}")
+    return _with_context(find_generate(spec))
+
+
+def find_generate(spec: str) -> Generate:
+    """The same as its user wrote it, for a caller that has a context for it, such as `gtask check`."""
+    function: Generate = _find("--generate", spec)
+    _check(f"--generate {spec}", function, "last", UserCodeError)
+    return function
 
 
 def load_handle(spec: str) -> Handle:
@@ -50,9 +57,9 @@ def load_handle(spec: str) -> Handle:
     return accept_handle(_find("--handle", spec), f"--handle {spec}")
 
 
-def accept_generate(function: Any, name: str = "generate") -> Generate:
-    """The function as a term calls it. Raises UserCodeError when it cannot work; `name`: how its user calls it."""
-    _check(name, function, "last", UserCodeError)
+def accept_generate(function: Any) -> Generate:
+    """The function as a term calls it. Raises UserCodeError when it cannot work."""
+    _check("generate", function, "last", UserCodeError)
     return _with_context(function)
 
 
