@@ -286,4 +286,5 @@ class Connections:
 
 _parse_url: Any = parse_url  # redis-py leaves it untyped
 
-_DRIVER = DriverInfo()  # made once: redis-py looks its own version up for each connection, which takes 2 ms
+# Made once, and told the version, which redis-py would read from its distribution's files for each connection: 3 ms.
+_DRIVER = DriverInfo(lib_version=redis.__version__)

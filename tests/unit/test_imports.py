@@ -45,3 +45,10 @@ def test_patching_does_not_search_the_installed_distributions_which_would_take_a
     program = "import sys; from gtask.patch import patch; patch(); print('importlib.metadata' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"
+
+
+def test_garbage_is_collected_again_when_users_code_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text("import gc\nassert gc.isenabled()\ndef generate(last): return ['1']\n")
+    command = [sys.executable, "-m", "gtask", "check", "--generate", "job:generate"]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
