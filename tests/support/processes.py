@@ -16,7 +16,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**clean, "PYTHONPATH": str(ROOT), **(more or {})}
 
 
-def wait_until(condition: Callable[..., Any], what: str = "", timeout: float = PATIENCE, pause: float = 0.005) -> Any:
+def wait_until(condition: Callable[..., Any], what: str = "", timeout: float = PATIENCE, pause: float = 0.01) -> Any:
     """The first true value of `condition`; fails when there is none in time."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
