@@ -11,7 +11,7 @@ GtaskError
  └─ Refused           77  Redis wants (other) credentials, or forbids our commands
 
 Trouble (with Forbidden, Full and Unanswered) and NotMember end no program. They are news from Redis with which the
-caller deals.
+caller deals. CommandFailed is the failure of a message.
 """
 
 EXIT_OK = 0
@@ -87,6 +87,11 @@ class Full(Trouble):
 
 class Unanswered(Trouble):
     """Raised when a call was sent and no answer came. It may have happened, and what it would have brought is lost."""
+
+
+class CommandFailed(Exception):
+    """Raised when a command could not be started, ran too long, or ended with another exit code than 0. Its text is all
+    that a record needs to say."""
 
 
 class NotMember(Exception):

@@ -34,10 +34,14 @@ class Handle:
     So each message starts from the context variables that the module's import has left behind. A worker's greenlet has
     only one context of its own. There a message would find what an earlier one has set, such as the customer for log
     lines. The workers' loop makes this call itself, because a function in between would cost more than the copy does.
+
+    `end` is called when the task's end has begun. When it returns, at the deadline on the monotonic clock or soon after
+    it, nothing runs any more that the function has started outside of this process.
     """
 
     function: Callable[[str], object]
     new_context: Callable[[], Context]
+    end: Callable[[float], None] = lambda deadline: None
 
 
 def load_generate(spec: str) -> Generate:

@@ -115,11 +115,13 @@ class Handler:
         monotonic clock. Returns how many messages are not finished then."""
         self.start_no_more()
         self._idle.wake_all()
+        ending = gevent.spawn(self._handle.end, deadline)
         self.supply.stop_taking(deadline)
         self.supply.give_back()
         while self._unfinished and (left := deadline - monotonic()) > 0:
             self._change.clear()
             self._change.wait(left)
+        ending.join()  # before others can get what is not finished
         return len(self._unfinished)
 
     def leave(self, grace: float) -> None:
@@ -266,10 +268,10 @@ class Handler:
         self._log_at[later is not None] = monotonic() + FAILURES_LOG_INTERVAL
         if later is None:
             log.info("%d messages failed so far, the last with %s (gtask getErrors shows them)",
-                     self._totals.errors, printable(outcome.reason))  # fmt: skip
+                     self._totals.errors, _headline(outcome.reason))  # fmt: skip
         else:
             log.info("an attempt failed with %s; its message comes again in %.1f s",
-                     printable(outcome.reason), later.after)  # fmt: skip
+                     _headline(outcome.reason), later.after)  # fmt: skip
 
     # -- beside the workers
 
@@ -296,6 +298,11 @@ class Handler:
             self._idle.wake_one()
         if not (supply.hand.ready or self._unfinished or supply.hand.owes):
             supply.busy.clear()
+
+
+def _headline(reason: str) -> str:
+    """The first line of a reason: that of a command goes on with what it wrote, which is in the log already."""
+    return printable(reason.partition("\n")[0])
 
 
 def _outcome_of(result: object, context: Context, worker: Worker) -> Outcome:

@@ -16,7 +16,7 @@ from gevent.monkey import get_original
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 LAST_WORDS = 1.0  # seconds that a process which ends waits for a reader of stderr
-KEPT = 1000  # lines that wait while nobody reads; what comes on top is dropped, and counted
+KEPT = 1000  # lines, or pieces of several, that wait while nobody reads; what comes on top is dropped, and counted
 
 
 class Lines:
@@ -28,16 +28,24 @@ class Lines:
         self._dropped = 0
         self._process = 0  # the process whose thread writes; 0: there is no thread yet
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so many lines wait that soon some will have to be dropped."""
+        return bool(self._waiting.qsize() >= KEPT // 2)
+
     def put(self, line: str) -> None:
         """Has the line written soon, or counts it as dropped while too many wait."""
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        self.put_bytes(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def put_bytes(self, data: bytes, count: int = 1) -> None:
+        """The same for `count` lines together, as they are."""
         if not self._process:
             self._process = os.getpid()
             get_original("_thread", "start_new_thread")(self._write_on, ())
         if self._process != os.getpid():  # users' code has forked, and the thread is only in the parent
             self._write(data)
         elif self._waiting.qsize() >= KEPT:
-            self._dropped += 1
+            self._dropped += count
         else:
             self._put_dropped()
             self._waiting.put(data)
@@ -124,6 +132,16 @@ def keep_speaking() -> None:
 def say(text: str) -> None:
     """Says why the program ends. The line does not pass through `logging`, so nothing done to that can silence it."""
     _stderr.put(f"gtask: {text}")
+
+
+def pass_on(lines: bytes, count: int) -> None:
+    """Writes so many whole lines, as they are, among our own."""
+    _stderr.put_bytes(lines, count)
+
+
+def is_crowded() -> bool:
+    """Whether so many lines wait that soon some will have to be dropped. Whoever can wait should do so."""
+    return _stderr.crowded
 
 
 def flush(seconds: float = LAST_WORDS) -> None:

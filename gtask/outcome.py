@@ -7,6 +7,7 @@ from random import uniform
 from traceback import format_exception_only
 
 from gtask.config import AT_LEAST_ONCE, Backoff, Config
+from gtask.exceptions import CommandFailed
 from gtask.inside import Reject, Retry, TimedOut
 from gtask.places import place_of
 from gtask.text import failure_record, printable, read_record
@@ -82,6 +83,8 @@ def _reason(error: BaseException) -> str:
     """What was raised and where, as `ValueError: no (jobs.py:7 handle)`."""
     if isinstance(error, TimedOut):
         reason, place = str(error), error.place
+    elif isinstance(error, CommandFailed):
+        reason, place = str(error), ""
     else:
         reason, place = "".join(format_exception_only(error)).strip(), place_of(error)
     return f"{reason} ({place})" if place else reason

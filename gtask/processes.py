@@ -105,6 +105,15 @@ def _stat(pid: str) -> list[str]:
         return file.read().rpartition(")")[2].split()
 
 
+def group_lives(group: int) -> bool:
+    """Whether a process of this group lives; zombies, and those of another user whom we cannot signal, do not."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return not proc_is_ours() or any(theirs == group and state != "Z" for state, _, theirs in table().values())
+
+
 def signal_group(pid: int, *numbers: int) -> None:
     """Signals to the whole group of a child; one that is gone is no error."""
     for number in numbers:
