@@ -31,8 +31,8 @@ def befall(
         nemesis.proxy.lift()
 
 
-def _comes_anyway(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
-    pass
+def comes_anyway(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
+    """Nobody has to be made to send it."""
 
 
 def _handler_ends(nemesis: Nemesis, client: redis.Redis, chance: random.Random) -> None:
@@ -78,15 +78,15 @@ def _connections_break(nemesis: Nemesis, client: redis.Redis, chance: random.Ran
 
 # What makes a task send it.
 COMMANDS: dict[str, Fault] = {
-    "beat": _comes_anyway, "push": _comes_anyway, "PING": _comes_anyway,
+    "beat": comes_anyway, "push": comes_anyway, "PING": comes_anyway,
     "release": _generator_ends, "giveback": _handler_ends, "SUBSCRIBE": _listeners_break,
     "EXISTS": _handler_ends, "INFO": _handler_ends, "COMMAND": _handler_ends, "INCR": _handler_ends,  # another begins
 }  # fmt: skip
 AT_LEAST_ONCE = COMMANDS | {
-    "claim": _comes_anyway, "BLMOVE": _comes_anyway, "reap": _handler_dies, "CLIENT": _connections_break,
+    "claim": comes_anyway, "BLMOVE": comes_anyway, "reap": _handler_dies, "CLIENT": _connections_break,
     "position": _position_is_large,
 }  # fmt: skip
 AT_MOST_ONCE = COMMANDS | {"settle": _handler_fails}
-FETCHING = {"pop": _comes_anyway, "BLPOP": _comes_anyway}  # a lost answer to these is a lost message
+FETCHING = {"pop": comes_anyway, "BLPOP": comes_anyway}  # a lost answer to these is a lost message
 
 KINDS: dict[str, Fault] = {fault: partial(befall, fault=fault, commands=AT_LEAST_ONCE) for fault in FAULTS}
