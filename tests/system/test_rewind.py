@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import ONE_SERVER, OTHER_SERVER
+from tests.support.processes import environment
 from tests.tasks import wait_until
 
 JOBS = """
@@ -32,7 +34,7 @@ def command(server, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "gtask", *arguments, "--redis", server.url],
-            capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+            env=environment(), capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
         )  # fmt: skip
 
     return command
@@ -51,6 +53,7 @@ def generated(server, redis, start, command) -> Callable[[], None]:
     return generated
 
 
+@ONE_SERVER
 def test_that_generate_has_ended_is_said_once_and_by_status(server, redis, start, command) -> None:
     task = start("--redis", server.url, *OPTIONS)
     wait_until(lambda: redis.hget("generator", "ended"))
@@ -104,6 +107,7 @@ def test_a_purge_deletes_what_waits_and_what_failed_and_the_sum_holds(redis, com
     assert redis.llen("messages") == 10
 
 
+@OTHER_SERVER
 def test_a_purge_of_the_demo_makes_room_for_ones_own_functions(redis, command, generated) -> None:
     redis.hset("generator", mapping={"generate": "gtask.demo:generate", "last": "64"})
     redis.rpush("messages", "64")
@@ -112,11 +116,13 @@ def test_a_purge_of_the_demo_makes_room_for_ones_own_functions(redis, command, g
     assert redis.lindex("messages", 0) == b"1"
 
 
+@OTHER_SERVER
 def test_to_and_purge_exclude_each_other(command) -> None:
     done = command("rewind", "--to", "7", "--purge")
     assert (done.returncode, done.stdout) == (64, "")
 
 
+@ONE_SERVER
 @pytest.mark.parametrize(
     ("function", "code", "text"),
     [
