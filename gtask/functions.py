@@ -4,7 +4,6 @@ What can never work is refused here, in one line that names the user's file: a t
 only then found out would take them from tasks that work.
 """
 
-import functools
 import importlib
 import inspect
 import linecache
@@ -13,12 +12,15 @@ import sys
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from gevent import getcurrent
 
+from gtask.aio import called, is_async_generator_function, is_coroutine_function
+from gtask.bridge import Stream, plain, plain_generator
 from gtask.exceptions import GtaskError, UsageError, UserCodeError
 from gtask.inside import hand_on
 from gtask.items import Generate, Item
@@ -50,10 +52,8 @@ def load_generate(spec: str) -> Generate:
 
 
 def find_generate(spec: str) -> Generate:
-    """The same as its user wrote it, for a caller that has a context for it, such as `gtask check`."""
-    function: Generate = _find("--generate", spec)
-    _check(f"--generate {spec}", function, "last", UserCodeError)
-    return function
+    """The same for a caller that has a context for it, such as `gtask check`."""
+    return _source(_find("--generate", spec), f"--generate {spec}")
 
 
 def load_handle(spec: str) -> Handle:
@@ -63,13 +63,16 @@ def load_handle(spec: str) -> Handle:
 
 def accept_generate(function: Any) -> Generate:
     """The function as a term calls it. Raises UserCodeError when it cannot work."""
-    _check("generate", function, "last", UserCodeError)
-    return _with_context(function)
+    return _with_context(_source(function, "generate"))
 
 
 def accept_handle(function: Any, name: str = "handle") -> Handle:
     """The function as the workers call it. Raises UsageError when it cannot work; `name`: how its user calls it."""
     _check(name, function, "message", UsageError)
+    if is_coroutine_function(function):
+        function = plain(function)
+    elif is_async_generator_function(function):
+        function = plain_generator(function)
     return Handle(function, copy_context().copy)
 
 
@@ -148,6 +151,14 @@ def _hint(module: ModuleType, name: str, here: Path) -> str:
 # -- calling
 
 
+def _source(function: Any, name: str) -> Generate:
+    """The function, once it is checked; as a plain one, if it is async."""
+    _check(name, function, "last", UserCodeError)
+    if is_coroutine_function(function):
+        raise UserCodeError(f"{name}: it is async and has no yield, so it is no source of messages{_in(function)}")
+    return partial(Stream, function) if is_async_generator_function(function) else function
+
+
 def _with_context(function: Generate) -> Generate:
     """The same function, but each term starts from the context variables that the module's import has left behind.
 
@@ -171,10 +182,6 @@ def _check(name: str, function: Any, argument: str, refusal: type[GtaskError]) -
     """Raises `refusal` for what would fail, or do nothing, at each call."""
     if not callable(function):
         raise refusal(f"{name}: it is no function, but of type {type(function).__name__}{_assigned(name)}")
-    for called in _called(function):
-        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-            raise refusal(f"{name}: it is async{_in(function)}, which gtask does not support; write a plain "
-                          "function: while that waits, the others run")  # fmt: skip
     try:
         # Not what a decorator says that it wraps: the decorator may well pass further arguments on.
         signature = inspect.signature(function, follow_wrapped=False)
@@ -187,17 +194,10 @@ def _check(name: str, function: Any, argument: str, refusal: type[GtaskError]) -
                       f"{error}{_in(function)}") from None  # fmt: skip
 
 
-def _called(function: Any) -> list[Any]:
-    """What runs when the function is called: itself or, where it is an object, its __call__. Partials are unwrapped."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return [function] if isinstance(function, type) else [function, type(function).__call__]
-
-
 def _in(function: Any) -> str:
     """Where the function is defined, as ` (jobs.py:7 handle)`; "" where that is not known."""
-    for called in _called(function):
-        code = getattr(called, "__code__", None) or getattr(getattr(called, "__init__", None), "__code__", None)
+    for runs in called(function):
+        code = getattr(runs, "__code__", None) or getattr(getattr(runs, "__init__", None), "__code__", None)
         if code is not None:
             return f" ({place_of_function(code)})"
     return ""

@@ -21,6 +21,7 @@ from gevent import GreenletExit, get_hub
 from gevent.event import Event
 
 from gtask import forks
+from gtask.bridge import Stream
 from gtask.election import Term
 from gtask.exceptions import Rejected, Trouble
 from gtask.inside import Current, enter
@@ -207,6 +208,8 @@ class Generator:
         self._at_home = False
         try:
             messages = self._generate(last)
+            if isinstance(messages, Stream):
+                messages.ahead = not self._interval
             if not is_no_stream(messages):
                 return iter(messages)
         except BaseException as error:

@@ -4,7 +4,7 @@ Generate yields a message, or a pair of a message (None: there is none) and the 
 messages that follow from its own. What it returns is of no interest.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any
@@ -14,6 +14,7 @@ from gtask.text import to_bytes
 
 Item = str | bytes | tuple[str | bytes | None, str | bytes]
 Generate = Callable[[str | None], Iterable[Item]]
+UsersGenerate = Generate | Callable[[str | None], AsyncIterator[Item]]
 
 # All follow-ups of a message go to Redis in one step. No single one is too large for Redis then.
 MOST_FOLLOWUPS = 1000
@@ -98,4 +99,5 @@ def check_result(result: object) -> None:
     if isinstance(result, _NOT_RUN) or hasattr(type(result), "__await__"):
         if isinstance(result, CoroutineType):
             result.close()  # otherwise Python complains that nobody has awaited it
-        raise TypeError(f"handle returned a {type(result).__name__}, which nobody runs; async is not supported")
+        raise TypeError(f"handle returned a {type(result).__name__}, which nobody runs; gtask runs what is itself an "
+                        "async def")  # fmt: skip

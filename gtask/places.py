@@ -1,14 +1,18 @@
 """Where in the user's code something happened. Error lines name that place."""
 
+import gc
 import importlib
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from traceback import FrameSummary, extract_stack, extract_tb
-from types import CodeType, FrameType, GeneratorType
+from traceback import FrameSummary, StackSummary, extract_stack, extract_tb, walk_stack
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from typing import Any
 
 _NOT_THEIRS = (str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen importlib")
+# What waits for code that runs elsewhere has a local variable of this name: a function that gives the frames there.
+_ELSEWHERE = "__elsewhere__"
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
@@ -22,7 +26,24 @@ def place_of(error: BaseException) -> str:
 
 def place_in(frame: FrameType) -> str:
     """The same for a frame that is running, of this thread or another."""
-    return _innermost(extract_stack(frame))
+    stack = extract_stack(frame)
+    for waiting, _ in walk_stack(frame):
+        if _ELSEWHERE in waiting.f_code.co_varnames:
+            stack.extend(StackSummary.extract((frame, frame.f_lineno) for frame in waiting.f_locals[_ELSEWHERE]()))
+            break
+    return _innermost(stack)
+
+
+def frames_of(awaitable: object) -> Iterator[FrameType]:
+    """The frames of a coroutine, and of what it waits for, from the outermost on."""
+    while awaitable is not None:
+        if (frame := _first(awaitable, "cr_frame", "ag_frame", "gi_frame")) is not None:
+            yield frame
+            awaitable = _first(awaitable, "cr_await", "ag_await", "gi_yieldfrom")
+        else:
+            # Between an async generator and whoever draws from it stands an object that hides both from one another.
+            hidden = (CoroutineType, AsyncGeneratorType)
+            awaitable = next((found for found in gc.get_referents(awaitable) if isinstance(found, hidden)), None)
 
 
 def place_of_function(code: CodeType) -> str:
@@ -32,10 +53,16 @@ def place_of_function(code: CodeType) -> str:
 
 def place_of_suspended(iterator: object) -> str:
     """Where a generator stands that has yielded, as `jobs.py:7 generate`; "" for what is none, or has ended."""
-    while isinstance(inner := getattr(iterator, "gi_yieldfrom", None), GeneratorType):
-        iterator = inner
-    frame = getattr(iterator, "gi_frame", None)
+    inner = iterator
+    while isinstance(inner, GeneratorType) or hasattr(inner, "ag_frame"):
+        iterator, inner = inner, getattr(inner, "gi_yieldfrom", None)
+    frame = _first(iterator, "gi_frame", "ag_frame")
     return "" if frame is None else place_in(frame)
+
+
+def _first(owner: object, *names: str) -> Any:
+    """The first of these attributes that is there; None when none is."""
+    return next((value for name in names if (value := getattr(owner, name, None)) is not None), None)
 
 
 def _innermost(frames: Iterable[FrameSummary]) -> str:

@@ -15,7 +15,7 @@ from gtask import log, signals
 from gtask.config import Config
 from gtask.exceptions import EXIT_SIGNAL_BASE, GtaskError, Trouble, UsageError
 from gtask.functions import Handle, accept_generate, accept_handle
-from gtask.items import Generate
+from gtask.items import Generate, UsersGenerate
 from gtask.leaving import leave
 from gtask.patch import ensure_standard_files
 from gtask.stdio import keep_stdout_apart, watch_end_of_stdin
@@ -26,7 +26,7 @@ from gtask.watch import LoopWatch
 logger = logging.getLogger(__name__)
 
 
-def run(generate: Generate, handle: Callable[[str], object], **settings: object) -> NoReturn:
+def run(generate: UsersGenerate, handle: Callable[[str], object], **settings: object) -> NoReturn:
     """Runs one task with these two functions until a signal ends it, and then ends the process with its exit code, as
     the command `gtask` does.
 
@@ -39,7 +39,7 @@ def run(generate: Generate, handle: Callable[[str], object], **settings: object)
     leave(one_line_for_errors(lambda: _run(generate, handle, settings)))
 
 
-def _run(generate: Generate, handle: Callable[[str], object], settings: dict[str, Any]) -> int:
+def _run(generate: UsersGenerate, handle: Callable[[str], object], settings: dict[str, Any]) -> int:
     if not monkey.is_module_patched("socket"):
         raise UsageError("this process is not patched: begin it with `from gtask.patch import patch; patch()`, before "
                          "all other imports")  # fmt: skip

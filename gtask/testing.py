@@ -15,8 +15,9 @@ from contextvars import copy_context
 from types import GeneratorType
 from typing import NamedTuple
 
+from gtask.aio import in_own_loop
 from gtask.inside import Current, enter
-from gtask.items import Generate, NoMessage, check_result, drained, encoded, is_no_stream
+from gtask.items import NoMessage, UsersGenerate, check_result, drained, encoded, is_no_stream
 from gtask.text import printable, shortened, to_text
 
 CUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 198)  # messages after which `check` lets another generator go on
@@ -31,7 +32,9 @@ class Drawn(NamedTuple):
     position: str
 
 
-def draw(generate: Generate, last: str | None = None, limit: int = 100, *, timeout: float | None = None) -> list[Drawn]:
+def draw(
+    generate: UsersGenerate, last: str | None = None, limit: int = 100, *, timeout: float | None = None
+) -> list[Drawn]:
     """The first `limit` messages and positions of a term that goes on after `last`; generate is then closed.
 
     `timeout`: seconds to wait for each of them, for a generate that waits when it has nothing more; what there is by
@@ -65,10 +68,10 @@ def draw(generate: Generate, last: str | None = None, limit: int = 100, *, timeo
         result.append(drawn)
 
 
-def _draw(generate: Generate, last: str | None, limit: int) -> Iterator[Drawn]:
+def _draw(generate: UsersGenerate, last: str | None, limit: int) -> Iterator[Drawn]:
     context = copy_context()
     context.run(enter, Current(task_id=lambda: 1, term=1))
-    messages = context.run(generate, last)
+    messages = context.run(in_own_loop(generate), last)
     if is_no_stream(messages):
         raise TypeError(f"generate returned {_shown(messages)}; it must yield messages, or return a list of them")
     try:
@@ -99,14 +102,14 @@ def handle_one(handle: Callable[[str], object], message: str | bytes, *, attempt
     text = message if isinstance(message, str) else to_text(message)
     context = copy_context()
     context.run(enter, Current(task_id=lambda: 1, attempt=lambda: attempt))
-    result = context.run(handle, text)
+    result = context.run(in_own_loop(handle), text)
     if isinstance(result, GeneratorType):
         return [to_text(followup) for followup in context.run(drained, result)]
     check_result(result)
     return []
 
 
-def check(generate: Generate, messages: int = 200, *, timeout: float = 5.0) -> list[str]:
+def check(generate: UsersGenerate, messages: int = 200, *, timeout: float = 5.0) -> list[str]:
     """What is wrong with how generate goes on after `last`, a line each; nothing is the right answer.
 
     Draws so many messages, and again, and then starts generate anew at many places, as after a failover. It skips

@@ -19,6 +19,21 @@ AT_ONCE = 10
 CALLS = {
     "requests": "import requests\ndef get(url): requests.get(url).raise_for_status()\n",
     "httpx": "import httpx\ndef get(url): httpx.get(url, timeout=60).raise_for_status()\n",
+    "httpx.AsyncClient": (
+        "import httpx\n"
+        "async def get(url):\n"
+        "    async with httpx.AsyncClient(timeout=60) as client: (await client.get(url)).raise_for_status()\n"
+    ),
+    "aiohttp": (
+        "import aiohttp\n"
+        "async def get(url):\n"
+        "    async with aiohttp.ClientSession() as session, session.get(url) as response: response.raise_for_status()\n"
+    ),
+    "asyncio.to_thread": (
+        "import asyncio, requests\n"
+        "session = requests.Session()\n"
+        "async def get(url): (await asyncio.to_thread(session.get, url)).raise_for_status()\n"
+    ),
     "urllib3": (
         "import urllib3\npool = urllib3.PoolManager()\ndef get(url): assert pool.request('GET', url).status == 200\n"
     ),
@@ -57,7 +72,7 @@ def meeting() -> Iterator[str]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
+    yield f"http://localhost:{server.server_port}/"
     everybody.abort()
     server.shutdown()
     thread.join()
@@ -66,12 +81,12 @@ def meeting() -> Iterator[str]:
 
 @pytest.mark.parametrize("library", CALLS)
 def test_ten_calls_run_at_once(server, redis, start, tmp_path, meeting: str, library: str) -> None:
-    (tmp_path / "job.py").write_text(CALLS[library] + "def handle(url): get(url)\n")
+    (tmp_path / "job.py").write_text(CALLS[library])
     redis.set("generatorIsActive", 1, ex=600)
-    redis.rpush("messages", *[meeting] * AT_ONCE)
-    clean = {"http_proxy": "", "HTTP_PROXY": "", "no_proxy": "127.0.0.1"}
-    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", str(AT_ONCE), env=clean)
-    wait_until(lambda: task.total("processed") == AT_ONCE)
+    redis.rpush("messages", *[meeting] * AT_ONCE * 2)
+    clean = {"http_proxy": "", "HTTP_PROXY": "", "no_proxy": "localhost"}
+    task = start("--redis", server.url, "--handle", "job:get", "--concurrency", str(AT_ONCE), env=clean)
+    wait_until(lambda: task.total("processed") == AT_ONCE * 2)
     assert task.total("processed", "errors") == 0, redis.lrange("errors", 0, 0)
 
 

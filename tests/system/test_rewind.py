@@ -23,6 +23,23 @@ def skips(last):
 def raises(last):
     yield "1"
     raise KeyError("no such row")
+
+async def few_async(last):
+    for message in few(last):
+        await asyncio.sleep(0)
+        yield message
+    await asyncio.sleep(600)
+
+async def skips_async(last):
+    for message in skips(last):
+        yield message
+
+async def raises_async(last):
+    yield "1"
+    await asyncio.sleep(0)
+    raise KeyError("no such row")
+
+import asyncio
 """
 OPTIONS = ("--generate", "jobs:few", "--handle", "builtins:len", "--heartbeat", "0.5", "--interval", "0", "--wait", "1")
 
@@ -130,6 +147,9 @@ def test_to_and_purge_exclude_each_other(command) -> None:
         ("skips", 1, "jobs:skips: it skips: started after '1', message 1 is '3', and not '2'"),
         ("raises", 70, "jobs:raises raised KeyError: 'no such row' (jobs.py:10 raises)"),
         ("missing", 64, "has no function missing"),
+        ("few_async", 0, "jobs:few_async: no fault found"),
+        ("skips_async", 1, "jobs:skips_async: it skips: started after '1', message 1 is '3', and not '2'"),
+        ("raises_async", 70, "jobs:raises_async raised KeyError: 'no such row' (jobs.py:25 raises_async)"),
     ],
 )
 def test_check_names_the_fault_and_its_exit_code_says_it(command, function: str, code: int, text: str) -> None:

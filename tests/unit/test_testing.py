@@ -1,11 +1,12 @@
 """What users' own tests get: `gtask.testing`. Each kind of fault that `check` knows is planted here."""
 
+import asyncio
 import itertools
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 
 import pytest
@@ -126,10 +127,71 @@ def test_one_message_is_handled_as_a_task_does() -> None:
     with pytest.raises(ZeroDivisionError):
         handle_one(lambda message: 1 / 0, "m")
 
-    async def handle(message: str) -> None: ...
+    async def coroutine(message: str) -> None: ...
 
     with pytest.raises(TypeError, match="which nobody runs"):
-        handle_one(handle, "m")
+        handle_one(lambda message: coroutine(message), "m")  # noqa: PLW0108
+
+
+# -- async functions, which run in a loop for as long as the call lasts
+
+
+async def sound_async(last: str | None) -> AsyncIterator[tuple[str, str]]:
+    async with asyncio.timeout(60):  # must be left by the task that entered it
+        for row in itertools.count(int(last or 0) + 1):
+            await asyncio.sleep(0)
+            yield f"row {row}", str(row)
+
+
+async def skips_async(last: str | None) -> AsyncIterator[str]:
+    for row in itertools.count(int(last) + 2 if last else 1):
+        yield str(row)
+
+
+async def waits_async(last: str | None) -> AsyncIterator[str]:
+    for row in range(int(last or 0) + 1, 4):
+        yield str(row)
+    await asyncio.sleep(60)
+
+
+def test_an_async_generate_is_checked_as_a_plain_one() -> None:
+    assert check(sound_async) == []
+    assert check(skips_async) == ["it skips: started after '1', message 1 is '3', and not '2'"]
+    assert check(waits_async, timeout=0.3) == []
+
+
+def test_drawing_closes_an_async_generate_and_raises_what_it_raises() -> None:
+    closed = []
+
+    async def generate(last: str | None) -> AsyncIterator[str]:
+        try:
+            yield "1"
+            yield "2"
+            raise ZeroDivisionError(gtask.current().term)
+        finally:
+            await asyncio.sleep(0)
+            closed.append(last)
+
+    assert draw(generate, "start", limit=2) == [Drawn("1", "1"), Drawn("2", "2")]
+    assert closed == ["start"]
+    with pytest.raises(ZeroDivisionError, match="1"):
+        draw(generate)
+    assert closed == ["start", None]
+
+
+def test_one_message_is_handled_by_an_async_function() -> None:
+    async def handle(message: str) -> None:
+        await asyncio.sleep(0)
+        raise ValueError(f"{message}, attempt {gtask.current().attempt}")
+
+    async def followed(message: str) -> AsyncIterator[str]:
+        for number in range(3):
+            await asyncio.sleep(0)
+            yield f"{message} {number}"
+
+    with pytest.raises(ValueError, match="m, attempt 2"):
+        handle_one(handle, "m", attempt=2)
+    assert handle_one(followed, "m") == ["m 0", "m 1", "m 2"]
 
 
 def test_handling_one_gives_its_followups_as_the_next_handler_gets_them() -> None:
