@@ -51,6 +51,23 @@ def tried(text: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
+def written_longest(message: str, seconds: float) -> str:
+    """What a task says of the message at which it has been for longest, and for how long."""
+    return json.dumps({"message": shortened(message, LONGEST), "seconds": round(seconds, 3)})
+
+
+def longest(text: str) -> tuple[str, float]:
+    """The same, read."""
+    try:
+        record = json.loads(text)
+    except RecursionError:
+        raise ValueError(text) from None
+    match record:
+        case {"message": str(message), "seconds": float(seconds) | int(seconds)} if 0 <= seconds < EXACT:
+            return message, float(seconds)
+    raise ValueError(text)
+
+
 def _last_id(text: str) -> None:
     if task_id(text) == LAST_ID:
         raise ValueError(text)
@@ -105,8 +122,12 @@ def misfit(redis: Any, keys: Any) -> str:
             if not _fits(value_form, value):
                 return f"{key} holds {_shown(value)} as {_shown(item)}, which gtask does not write there"
     for holder in redis.hkeys(keys.members):
-        if found := _other_type(redis, keys.inflight(holder), "list") or _other_type(redis, keys.long(holder), "hash"):
+        kinds = {keys.inflight(holder): "list", keys.long(holder): "hash", keys.longest(holder): "string"}
+        if found := next(filter(None, (_other_type(redis, key, kind) for key, kind in kinds.items())), ""):
             return found
+        said = redis.get(keys.longest(holder))
+        if said is not None and not _fits(longest, said):
+            return f"{keys.longest(holder)} holds {_shown(said)}, which gtask does not write there"
     return ""
 
 

@@ -6,6 +6,7 @@ more are in hand wakes one idle worker. So a message that blocks holds up none o
 """
 
 import logging
+from contextlib import suppress
 from contextvars import Context
 from math import inf
 from time import monotonic, perf_counter
@@ -18,7 +19,7 @@ from gevent.lock import Semaphore
 
 from gtask import forks, strays
 from gtask.delivery import Hand
-from gtask.exceptions import GtaskError
+from gtask.exceptions import GtaskError, Trouble
 from gtask.functions import Handle
 from gtask.items import check_result, drained
 from gtask.outcome import DONE, NO_RETRIES, Outcome, Policy, decide, failed
@@ -27,7 +28,7 @@ from gtask.protocol import Totals
 from gtask.store import Store
 from gtask.supply import Supply
 from gtask.text import printable
-from gtask.workers import TimeLimit, Worker
+from gtask.workers import At, TimeLimit, Worker
 from gtask.yielding import SLICE, let_others_run
 
 log = logging.getLogger(__name__)
@@ -76,15 +77,18 @@ class Handler:
         concurrency: int = 1,
         policy: Policy = NO_RETRIES,
         timeout: float = 0.0,
+        long: float = inf,
     ) -> None:
         """`supply`: where the messages come from. `concurrency`: how many workers there are. `timeout`: seconds that a
-        message may take, 0: no bound."""
+        message may take, 0: no bound. `long`: seconds after which it takes so long that `gtask status` shows it."""
         self._handle = handle
         self.supply = supply
         self._totals = totals
         self._policy = policy
         self._workers = [Worker(handle, lambda: supply.hand.member.task_id) for _ in range(concurrency)]
         self.time_limit = TimeLimit(self._workers, timeout or inf)
+        self._long = long
+        self._told_longest = False  # that is in Redis now, as far as is known
         self._postponed = 0  # attempts after which the message comes again
         self._idle = Idle()
         self._yield_at = 0.0
@@ -100,6 +104,17 @@ class Handler:
         """This task is a handler: takes messages (again)."""
         self.supply.stopped.clear()
         self._idle.wake_all()
+
+    def tell_longest(self, store: Store) -> None:
+        """Tells Redis which message is handled for longest, if one takes long, and when that is over. This belongs to
+        each heartbeat, and any thread may call it. When it fails it is only not told."""
+        now = perf_counter()
+        message, since = min((at for at in self._at if at[1] < inf), key=lambda at: at[1], default=("", now))
+        long = now - since >= self._long
+        if long or self._told_longest:
+            with suppress(Trouble):
+                store.tell_longest(self.supply.hand.member, (message, now - since) if long else None)
+                self._told_longest = long
 
     def start_no_more(self) -> None:
         """From now on no message is started. This only sets a flag, so any thread may call it, and it holds even while
@@ -147,7 +162,11 @@ class Handler:
     @property
     def _unfinished(self) -> list[str]:
         """The messages that are being handled."""
-        return [at[0] for worker in self._workers if (at := worker.at) is not None]
+        return [message for message, _ in self._at]
+
+    @property
+    def _at(self) -> list[At]:
+        return [at for worker in self._workers if (at := worker.at) is not None]
 
     @property
     def _handled(self) -> int:

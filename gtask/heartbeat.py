@@ -14,6 +14,7 @@ from gtask.exceptions import Forbidden, Trouble
 from gtask.log import keep_speaking
 from gtask.membership import Membership
 from gtask.outage import Line
+from gtask.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,22 @@ Post = Callable[[Beaten], object]
 class Heartbeat:
     """Joins, and beats until it is told to stop."""
 
-    def __init__(self, line: Line, membership: Membership, election: Election, heartbeat: float, post: Post) -> None:
-        """`heartbeat`: T in seconds. `post`: where the answers go."""
+    def __init__(
+        self,
+        line: Line,
+        membership: Membership,
+        election: Election,
+        heartbeat: float,
+        post: Post,
+        beside: Callable[[Store], None] = lambda store: None,
+    ) -> None:
+        """`heartbeat`: T in seconds. `post`: where the answers go. `beside`: what is told with each beat."""
         self._line = line
         self._membership = membership
         self._election = election
         self._distance = Distance(heartbeat)
         self._post = post
+        self._beside = beside
         self._due = Event()  # the next beat is due now
         self._stopping = False
 
@@ -60,6 +70,7 @@ class Heartbeat:
     def step(self) -> float:
         """One beat, and what goes with it. Returns the seconds until the next one."""
         wait = self._line.retry(self._election.step)
+        self._beside(self._line.store)
         if advice := self._distance.advice(self._line.store.round_trip):
             log.warning("%s", advice)
         keep_speaking()  # what users' code has taken away since the last time

@@ -41,14 +41,24 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Longest:
+    """The message that a task has been handling for longest, its beginning, and for how many seconds."""
+
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Member:
-    """A task: seconds since its last heartbeat, and how many messages it holds."""
+    """A task: seconds since its last heartbeat, how many messages it holds, and the one that takes longest, if one
+    takes long."""
 
     task_id: int
     host: str | None
     pid: int | None
     age: float
     inflight: int
+    longest: Longest | None
 
 
 @dataclass(frozen=True)
@@ -106,10 +116,11 @@ class Status:
             again = f"tried again in {self.failure.retry_in:.1f} s" if self.failure.retry_in else "tried again now"
             lines.append(f"failed     {times}, {again}: {printable(self.failure.error)}")
         lines += ["", f"{'task':>8}  {'pid':>8}  {'last beat':>9}  {'in flight':>9}  host"]
-        lines += [
-            f"{t.task_id:>8}  {t.pid or '':>8}  {t.age:>7.1f} s  {t.inflight:>9}  {printable(t.host or '')}"
-            for t in self.tasks
-        ]
+        for t in self.tasks:
+            host = printable(t.host or "")
+            lines.append(f"{t.task_id:>8}  {t.pid or '':>8}  {t.age:>7.1f} s  {t.inflight:>9}  {host}")
+            if t.longest:
+                lines.append(f"{'':>10}has been at {t.longest.message!r} for {t.longest.seconds:.1f} s")
         shown = [row for row in SHOWN if row[0] not in RARE or getattr(self, row[0])]
         lines += ["", *(f"{getattr(self, name):>12,}  {what}" for name, what in shown), "", self._about_sum()]
         return "\n".join(lines) + "\n"
@@ -136,10 +147,10 @@ class Status:
 
 def status_of(answer: Sequence[Any]) -> Status:
     """The answer of status.lua, which describes it. Raises ValueError for what no gtask has written."""
-    ids, seconds, micros, owner, flag_ms, term, beats, members, totals, messages, errors, held, later = answer
+    ids, seconds, micros, owner, flag_ms, term, beats, members, totals, messages, errors, held, later, said = answer
     now = int(seconds) + int(micros) / 1e6
     kept, counts = _paired(term), _paired(totals)
-    inflight = dict(zip(ids, held, strict=True))
+    inflight, longest = dict(zip(ids, held, strict=True)), dict(zip(ids, said, strict=True))
     records = {task_id: forms.member(record) for task_id, record in _paired(members).items()}
     holder = Generator(None if owner is None else forms.task_id(owner), None if flag_ms < 0 else flag_ms / 1000)
     return Status(
@@ -148,13 +159,7 @@ def status_of(answer: Sequence[Any]) -> Status:
         ended="ended" in kept,
         failure=_failure(kept, now),
         tasks=[
-            Member(
-                forms.task_id(task_id),
-                records[task_id].get("host"),
-                records[task_id].get("pid"),
-                round(max(0.0, now - max(0.0, float(beat))), 3),
-                inflight[task_id],
-            )
+            _member(task_id, records[task_id], now - max(0.0, float(beat)), inflight[task_id], longest[task_id])
             for task_id, beat in _paired(beats).items()
             if task_id in records
         ],
@@ -171,6 +176,16 @@ def status_of(answer: Sequence[Any]) -> Status:
         postponed=_total(counts, "postponed"),
         purged=_total(counts, "purged"),
     )
+
+
+def _member(task_id: str, record: dict[str, Any], age: float, inflight: int, said: str) -> Member:
+    age = max(0.0, age)
+    longest = None
+    if said:
+        message, seconds = forms.longest(said)
+        longest = Longest(message, round(seconds + age, 3))  # it was said with the last heartbeat
+    host, pid = record.get("host"), record.get("pid")
+    return Member(forms.task_id(task_id), host, pid, round(age, 3), inflight, longest)
 
 
 def _failure(kept: dict[str, str], now: float) -> Failure | None:

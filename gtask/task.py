@@ -45,6 +45,7 @@ from gtask.watch import LoopWatch, StandIn
 log = logging.getLogger(__name__)
 
 HANDS: dict[str, type[Hand]] = {AT_MOST_ONCE: AtMostOnce, AT_LEAST_ONCE: AtLeastOnce}
+LONG = 3  # heartbeats: `gtask status` shows which message a task has been at for so long
 JOIN = 0.2  # seconds for a term to say that its generate has not ended within the grace
 LAST_CALL = 3.0  # seconds for storing what is finished when the event loop is broken
 LAST_REPORT = 1.0  # seconds: for a reader that reads
@@ -123,15 +124,17 @@ class Task:
         self._membership.on_join.append(lambda member: self._events.put(Joined(member)))
         self._election = Election(store, self._membership, config.heartbeat, config.generate, server_clock=server_clock)
         self._recovery = Recovery(line.of("recovery"))
-        self.heartbeat = Heartbeat(
-            line.of("heartbeat"), self._membership, self._election, config.heartbeat, self._events.put
-        )
-        self._beating: gevent.Greenlet | None = None
         self._supply = Supply(HANDS[config.delivery], line.of("handler"), self._membership, self._recovery)
         self._handler = Handler(
             handle, self._supply, self._totals, concurrency=config.concurrency,
             policy=Policy(config.retries, config.backoff), timeout=config.timeout,
+            long=LONG * config.heartbeat,
         )  # fmt: skip
+        self.heartbeat = Heartbeat(
+            line.of("heartbeat"), self._membership, self._election, config.heartbeat, self._events.put,
+            beside=self._handler.tell_longest,
+        )  # fmt: skip
+        self._beating: gevent.Greenlet | None = None
         self._stand_in = StandIn(
             make_store, self._membership, self._election, self._handler, heartbeat=config.heartbeat, grace=config.grace
         )

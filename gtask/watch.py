@@ -168,6 +168,7 @@ class StandIn:
             beat = store.beat(self._membership.member, term=term.number if keep and term else 0)
             self._election.server_clock.told(beat.time, asked, monotonic())
             self.beaten()
+            self._handler.tell_longest(store)
 
 
 class LoopWatch:

@@ -28,6 +28,7 @@ class Keys:
         self.reader = prefix + "errors:reader"  # lock of getErrors and retryErrors
         self._inflight = prefix + "inflight:"
         self._long = prefix + "tasks:long:"
+        self._longest = prefix + "tasks:longest:"
         self.channel = self.flag  # pub/sub: the flag was given up
 
     def inflight(self, task_id: int | str) -> str:
@@ -37,3 +38,7 @@ class Keys:
     def long(self, task_id: int | str) -> str:
         """A hash: those of them that take so long that the list is better off without them (call.lua)."""
         return f"{self._long}{task_id}"
+
+    def longest(self, task_id: int | str) -> str:
+        """A string, JSON of a message and seconds: the one at which a task has been for longest, while that is long."""
+        return f"{self._longest}{task_id}"

@@ -84,7 +84,8 @@ class OperatorCalls(Server):
                 k.later)  # fmt: skip
         ids: list[str] = []
         while True:
-            answer = self._run(scripts.STATUS, (*keys, *map(k.inflight, ids), *map(k.long, ids)), *ids)
+            of_each = (*map(k.inflight, ids), *map(k.long, ids), *map(k.longest, ids))
+            answer = self._run(scripts.STATUS, (*keys, *of_each), *ids)
             if len(answer) > 1:
                 break
             [ids] = answer

@@ -18,6 +18,7 @@ from gtask.text import printable, to_bytes
 ALWAYS_ACCEPTED = 1 << 20  # bytes: proto-max-bulk-len cannot be less
 DEFAULT_LARGEST = 512 << 20
 DEATHS_OF_POISON = 3  # a message that was alone with this many dead tasks goes to `errors`
+FORGOTTEN_AFTER = 5  # heartbeats: as long as a task that is silent counts as alive (lua/constants.lua)
 LATEST_BLMOVE = 3600  # seconds: a BLMOVE of which no answer came is not served later than this
 
 
@@ -147,6 +148,17 @@ class TaskCalls(Server):
         large = last == 0
         return Beat(role == 1, role == 2, term, remaining / 1000, endless, dead, time / 1000, before, since,
                     None if large else last[0], large)  # fmt: skip
+
+    def tell_longest(self, member: Member, longest: tuple[str, float] | None) -> None:
+        """Says for `gtask status` at which message this task has been for longest, and for how many seconds; None: no
+        message takes long any more. It has to be said again with each heartbeat, or is forgotten with the task."""
+        key = self.keys.longest(member.task_id)
+        with self._asking("_heart") as heart:
+            if longest is None:
+                heart.execute_command("DEL", key)
+            else:
+                life = round(1000 * FORGOTTEN_AFTER * self._heartbeat)
+                heart.execute_command("SET", key, forms.written_longest(*longest), "PX", life)
 
     def release(self, member: Member, term: int) -> bool:
         """Gives the flag up and tells the others. False when it was not this task's any more."""

@@ -24,9 +24,9 @@ from tests.support.servers import Server
 TYPES = {
     "taskId": "string", "generatorIsActive": "string", "generatorId": "string", "generator": "hash", "messages": "list",
     "errors": "list", "tasks": "zset", "tasks:members": "hash", "tasks:claims": "hash", "tasks:reaped": "zset",
-    "tasks:resumed": "string", "tasks:long:1": "hash", "inflight:1": "list", "messages:suspects": "hash",
-    "messages:apart": "list", "messages:later": "zset", "messages:attempts": "hash", "totals": "hash",
-    "errors:reader": "string",
+    "tasks:resumed": "string", "tasks:long:1": "hash", "tasks:longest:1": "string", "inflight:1": "list",
+    "messages:suspects": "hash", "messages:apart": "list", "messages:later": "zset", "messages:attempts": "hash",
+    "totals": "hash", "errors:reader": "string",
 }  # fmt: skip
 MAKE: dict[str, Callable[[Redis, str], object]] = {
     "string": lambda redis, key: redis.set(key, "text"),
@@ -181,7 +181,7 @@ MESSAGES = [b"msg-1", b"msg-2", b"msg-3", b"msg-4", b"msg-dead", b"msg-failed", 
 def test_these_are_all_keys() -> None:
     keys = Keys("")
     names = {value for name, value in vars(keys).items() if not name.startswith("_")}
-    assert {*names, keys.inflight(1), keys.long(1)} == set(TYPES)
+    assert {*names, keys.inflight(1), keys.long(1), keys.longest(1)} == set(TYPES)
 
 
 def test_without_a_hostile_key_every_step_can_be_taken(redis: Redis, life: Life) -> None:

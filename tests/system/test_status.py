@@ -80,7 +80,7 @@ def test_the_json_form_has_the_fields_of_the_specification_and_the_sum_holds(red
     assert seen["generator"].keys() == {"taskId", "ttl"}
     assert seen["generator"]["taskId"] == generator.task_id
     assert 0 < seen["generator"]["ttl"] <= 10
-    assert [task.keys() for task in seen["tasks"]] == [{"taskId", "host", "pid", "age", "inflight"}] * 2
+    assert [task.keys() for task in seen["tasks"]] == [{"taskId", "host", "pid", "age", "inflight", "longest"}] * 2
     by_id = {task["taskId"]: task for task in seen["tasks"]}
     for task, inflight in ((generator, 0), (handler, 1)):
         one = by_id[task.task_id]
@@ -211,3 +211,53 @@ def test_a_flag_that_never_expires_is_said_once_and_is_not_taken(server, redis, 
     redis.delete("shop:generatorIsActive")
     wait_until(lambda: redis.get("shop:generatorId") == b"1", "it generates again")
     assert status("--namespace", "shop")[0] == 0
+
+
+SLOW = """
+import pathlib, time
+
+def handle(message):
+    if message.startswith("waits"):
+        while not pathlib.Path("go").exists():
+            time.sleep(0.01)
+    elif message.startswith("computes"):
+        while not pathlib.Path("go").exists():
+            pass
+"""
+
+
+@ONE_SERVER
+@pytest.mark.parametrize("message", ["waits \x1b[2J" + 100 * "x", "computes"])
+def test_the_message_at_which_a_task_has_been_for_longest_is_shown_while_it_takes_long(
+    redis, server, start, status: Status, tmp_path, message: str
+) -> None:
+    (tmp_path / "jobs.py").write_text(SLOW)
+    redis.set("generatorIsActive", 1, ex=600)
+    redis.rpush("messages", "quick", message)
+    with server.monitor() as monitor:
+        task = start("--redis", server.url, "--handle", "jobs:handle", "--heartbeat", "0.5", "--concurrency", "2")
+        wait_until(lambda: redis.get(f"tasks:longest:{task.task_id}"), "what takes long")
+        first = monitor.of("SET", f"tasks:longest:{task.task_id}")[0].at
+        assert first - monitor.of("BLPOP", "messages")[0].at >= 1.5, "three heartbeats: until then beats are plain"
+    redis.rpush("messages", "quick")
+    [seen] = json.loads(status("--json")[1])["tasks"]
+    began = message[:60] + ("…" if len(message) > 60 else "")
+    assert seen["longest"]["message"] == began and seen["longest"]["seconds"] >= 1.5
+    out = status()[1]
+    assert re.search(rf"^ +has been at {re.escape(repr(began))} for \d+\.\d s$", out, flags=re.MULTILINE), out
+    (tmp_path / "go").touch()
+    wait_until(lambda: not redis.exists(f"tasks:longest:{task.task_id}"), "the end of it")
+    [seen] = json.loads(status("--json")[1])["tasks"]
+    assert seen["longest"] is None and "has been at" not in status()[1]
+
+
+def test_what_a_dead_task_was_at_is_forgotten_with_it(redis, server, start, tmp_path) -> None:
+    (tmp_path / "jobs.py").write_text(SLOW)
+    redis.set("generatorIsActive", 1, ex=600)
+    redis.rpush("messages", "waits")
+    task = start("--redis", server.url, "--handle", "jobs:handle", "--heartbeat", "0.5")
+    key = f"tasks:longest:{task.task_id}"
+    wait_until(lambda: redis.exists(key), "what takes long")
+    assert 0 < redis.pttl(key) <= 2500
+    task.kill()
+    wait_until(lambda: not redis.exists(key), "five heartbeats")

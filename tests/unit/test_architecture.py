@@ -36,7 +36,7 @@ def needs(text: str) -> list[str]:
 def test_every_key_of_the_code_stands_in_the_table_under_its_name() -> None:
     keys = Keys("")
     names = {name: value for name, value in vars(keys).items() if not name.startswith("_") and name != "channel"}
-    names |= {"inflight": keys.inflight("<taskId>"), "long": keys.long("<taskId>")}
+    names |= {"inflight": keys.inflight("<taskId>"), "long": keys.long("<taskId>"), "longest": keys.longest("<taskId>")}
     assert {row[1].strip("`"): row[0].strip("`") for row in rows("Every key")} == names
 
 
