@@ -1,5 +1,6 @@
 """What comes of a handled message: follow-up messages, and that it comes again later."""
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -168,7 +169,24 @@ def test_equal_messages_stay_apart_and_share_their_attempts(redis, hands) -> Non
     task.take(1)
     task.finish("a", outcome=again(20))
     task.take(0)
-    assert len(later(redis)) == 4
+    assert [round(seconds, -1) for _, seconds in later(redis)] == [20, 20, 20, 30]
+
+
+def test_a_clock_that_steps_back_does_not_make_anything_wait_longer(redis, hands) -> None:
+    names = [str(n) for n in range(150)]
+    redis.rpush("messages", *names, "now")
+    task = hands()
+    task.take(151)
+    task.finish(*names, outcome=again(1000))
+    task.finish("now", outcome=again(0.01))
+    task.take(0)
+    for item, at in redis.zrange("messages:later", 0, -1, withscores=True):
+        redis.zadd("messages:later", {item: at + 3600})
+    redis.zadd("tasks", {task.id: redis.time()[0] + 3601})  # its last beat, after which the clock stepped back
+    task.store.beat(task.membership.member)
+    assert [message for message, _ in later(redis)] == names
+    assert all(seconds == pytest.approx(1000, abs=30) for _, seconds in later(redis))
+    assert texts(redis, "messages") == ["now"]
 
 
 def test_what_is_due_comes_to_the_head_of_the_queue_in_the_order_of_its_time(redis, hands) -> None:
@@ -307,6 +325,27 @@ def test_the_backlog_is_what_waits_and_what_is_to_come_again(redis, hands) -> No
     assert task.store.push(task.membership.member, term, 1, [b"d"]) == 4
     assert task.store.push(task.membership.member, term, 1, [b"d"]) == 4, "a repeat says it too"
     assert task.store.push(task.membership.member, term, 2, [], position=b"p") == 4
+
+
+def test_status_shows_what_comes_again_and_what_handlers_sent_and_the_sum_holds(redis, hands) -> None:
+    redis.hset("generator", "generated", 3)
+    redis.rpush("messages", *"abc")
+    task = hands()
+    seen = task.store.snapshot()
+    assert (seen.later, seen.followups, seen.postponed, seen.unaccounted) == (0, 0, 0, 0)
+    assert "sent by handlers" not in seen.as_text("flag") and "later" not in seen.as_text("flag")
+    task.take(2)
+    task.finish("a", outcome=again())
+    task.finish("b", outcome=brings("b1", "b2"))
+    task.take(1)
+    seen = task.store.snapshot()
+    assert (seen.later, seen.followups, seen.postponed, seen.unaccounted) == (1, 2, 1, 0)
+    shown = json.loads(seen.as_json())
+    assert (shown["later"], shown["followups"], shown["postponed"]) == (1, 2, 1)
+    text = seen.as_text("flag")
+    assert "the sum holds: generated + retried + sent by handlers = waiting + in flight + later + processed" in text
+    for line in ("1  come again later", "2  sent by handlers", "1  times that a message was put off"):
+        assert f" {line}\n" in text
 
 
 # -- a full Redis
@@ -463,6 +502,7 @@ def test_a_claim_that_cannot_store_what_came_acknowledges_nothing(redis, hands, 
     with pytest.raises(WrongType, match=f"{key} holds a string"):
         task.take(0)
     assert texts(redis, f"inflight:{task.id}") == ["a"]
+    assert key == "totals" or not redis.exists("totals"), "nothing is counted either"
 
 
 def test_nonsense_of_attempts_counts_as_none(redis, hands) -> None:

@@ -13,6 +13,14 @@ def handle(message):
     while not pathlib.Path("go").exists():
         gevent.sleep(0.01)
 """
+FAILS_ONCE = """
+import pathlib
+def handle(message):
+    tries = pathlib.Path("tries")
+    tries.write_text((tries.read_text() if tries.exists() else "") + ".")
+    if tries.read_text() == ".":
+        raise ValueError
+"""
 
 
 @Clock.NEEDED
@@ -42,3 +50,24 @@ def test_a_clock_that_steps_back_by_a_minute_delays_neither_a_replacement_nor_a_
         assert redis.time()[0] < before, "the clock did not step, so this test has shown nothing"
         print(f"all is well after {time.monotonic() - began:.1f} s")
         assert not redis.exists("inflight:2")
+
+
+@Clock.NEEDED
+@ONE_NEW_SERVER
+def test_a_message_that_is_to_come_again_does_so_in_time_though_the_clock_steps_back(
+    new_server, start, tmp_path
+) -> None:
+    (tmp_path / "job.py").write_text(FAILS_ONCE)
+    clock = Clock(tmp_path)
+    server = new_server(clock=clock)
+    with server.client() as redis:
+        redis.set("generatorIsActive", 1, ex=600)
+        redis.rpush("messages", "m")
+        start("--redis", server.url, "--heartbeat", "0.5", "--delivery", "at-least-once", "--handle", "job:handle",
+              "--retries", "1", "--backoff", "4s..4s")  # fmt: skip
+        wait_until(lambda: redis.exists("messages:later"))
+        before = redis.time()[0]
+        clock.set(-600)
+        wait_until(lambda: redis.hget("totals", "processed") == b"1", "it comes again", timeout=20)
+        assert redis.time()[0] < before, "the clock did not step, so this test has shown nothing"
+        assert (tmp_path / "tries").read_text() == ".."

@@ -8,7 +8,8 @@
 -- - Redis itself, or the whole machine, may have stood still. Then all tasks seem silent, so nobody is called dead
 --   within the 3 heartbeats after it. The first one to beat afterwards may be a new task, so joining counts as a beat.
 -- - The clock may have stepped back. Then the last beats lie in the future, and would hide a death until the clock is
---   there. So such a beat counts as one of this moment, and a flag that lives longer than its owner gave it is cut.
+--   there. So such a beat counts as one of this moment, a flag that lives longer than its owner gave it is cut, and what
+--   is to come again does so as much earlier.
 -- - `tasks` may have been deleted. Then a member that is missing there counts as heard of now. Otherwise nobody would
 --   ever take back what a dead one holds.
 --
@@ -41,6 +42,7 @@ if not known then redis.call('HSET', members, id, member) end
 local time = redis.call('TIME')
 local now, stamp = time[1] + time[2] / 1000000, string.format('%d.%06d', time[1], time[2])
 local still = redis.call('ZCOUNT', tasks, now - STILL_AFTER * heartbeat, now) == 0
+local latest = redis.call('ZRANGE', tasks, -1, -1, 'WITHSCORES')[2]
 -- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
 redis.call('ZREM', tasks, id)
 if still and redis.call('EXISTS', tasks) == 1 then
@@ -55,7 +57,11 @@ if redis.call('ZCARD', tasks) < redis.call('HLEN', members) then
   for _, other in ipairs(redis.call('HKEYS', members)) do redis.call('ZADD', tasks, 'NX', stamp, other) end
 end
 
-if redis.call('EXISTS', later) == 1 then return_due(later, messages) end
+if redis.call('EXISTS', later) == 1 then
+  local ahead = (tonumber(latest) or now) - now
+  if ahead > SMALL_STEP then come_earlier(later, ahead) end
+  return_due(later, messages)
+end
 
 -- A pause that is longer than release.lua gives shows that the clock of Redis was set back.
 local retry_at, failures = unpack(redis.call('HMGET', generator, 'retry_at', 'failures'))

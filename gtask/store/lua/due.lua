@@ -2,6 +2,7 @@
 -- what it holds. A member is an ordinal and the message, because two equal members would be one. So equal messages stay
 -- apart, and those that are due at the same moment come in the order in which they were put off.
 local DUE_AT_ONCE, DUE_BYTES = 100, 1048576 -- so many messages, but no more after about so many bytes, return in one step
+local SMALL_STEP = 1 -- seconds: by so much the clock may step back, and what comes later for it is left alone
 local ORDINAL = '^' .. string.rep('%d', 16) .. ' (.*)$'
 
 local function clock()
@@ -15,9 +16,21 @@ local function put_off(later, message, due, ordinal)
     ordinal = ordinal + 1
   end
 end
+-- The clock has stepped back, so all would come so many seconds too late.
+local function come_earlier(later, seconds)
+  local done = 0
+  repeat
+    local some = redis.call('ZRANGE', later, done, done + 99, 'WITHSCORES')
+    for i = 1, #some, 2 do
+      local due = some[i + 1] - seconds
+      if due == due then redis.call('ZADD', later, string.format('%.6f', due), some[i]) end -- not so for inf - inf
+    end
+    done = done + #some / 2
+  until #some == 0
+end
 -- What is due returns to the head of `messages`, in the order of its due times.
 local function return_due(later, messages)
-  local now, due, bytes, step = clock(), {}, DUE_BYTES, 1
+  local now, due, bytes, step = string.format('%.6f', clock()), {}, DUE_BYTES, 1 -- in the form in which they stand there
   while #due < DUE_AT_ONCE and bytes > 0 do
     local limit = math.min(step, DUE_AT_ONCE - #due)
     local some = redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', #due, limit)
