@@ -34,7 +34,9 @@ local call, last = enter(members, claims, id, ARGV[2], seq)
 if call == 'stranger' or call == 'gap' then return false end
 if call == 'late' then return {0} end
 local held, far = last.held, last.long
-local tried = redis.call('HLEN', attempts) > 0
+-- Nearly always there is none of these, so that one look is enough.
+local some = redis.call('EXISTS', suspects, apart, later, attempts) > 0
+local tried = some and redis.call('HLEN', attempts) > 0
 local function with_attempts(answer)
   local state = {answer[1]}
   for i = 2, tried and #answer or 0 do
@@ -60,7 +62,7 @@ if call == 'repeat' then
   return with_attempts(again)
 end
 
-local suspected = redis.call('EXISTS', suspects) == 1
+local suspected = some and redis.call('EXISTS', suspects) == 1
 local function stage(message)
   local known = suspected and redis.call('HGET', suspects, redis.sha1hex(message))
   return known and tonumber(string.match(known, '^%d+')) or 0
@@ -72,7 +74,7 @@ end
 
 -- Another program may keep something in these keys that is no sorted set or no list. Then this fails, before anything is
 -- changed.
-redis.call('ZCARD', later)
+local some_come_again = (some and redis.call('ZCARD', later) or 0) + postponed > 0
 if failed > 0 then redis.call('LLEN', errors) end
 -- A full Redis (maxmemory) refuses a script whose first write may take memory. So follow-ups, and messages that come
 -- again, are counted before all else: then they are refused before anything is changed. Everything else shall be taken,
@@ -146,7 +148,7 @@ end
 
 -- Claim. What BLMOVE brought goes back to the queue first, because what this task may have is decided below.
 for i = held + 1, redis.call('LLEN', inflight) do redis.call('LMOVE', inflight, messages, 'RIGHT', 'LEFT') end
-if redis.call('EXISTS', later) == 1 then return_due(later, messages) end
+if some_come_again then return_due(later, messages) end
 local answer, state, free = {0}, 0, held + far == 0
 local function hand_out(message)
   answer[#answer + 1] = message
@@ -196,11 +198,11 @@ else
     bytes, held, want = left, held + #chunk, want - #chunk
   end
 end
-if state == 0 and redis.call('EXISTS', apart) == 1 then
+if state == 0 and some and redis.call('EXISTS', apart) == 1 then
   state = 1
   if free and want > 0 and #answer == 1 then hand_out_suspects() end
 end
 answer[1] = state
 store_call(claims, id, seq, #answer - 1, state, held, far, asked)
-tried = redis.call('HLEN', attempts) > 0
+tried = tried or postponed > 0 -- what is due at once may have been handed out in this step already
 return with_attempts(answer)
