@@ -181,15 +181,17 @@ def test_a_person_at_a_terminal_sees_columns_and_no_control_characters(redis, re
     redis.rpush("errors", json.dumps({"message": "order \x1b[31m17", "error": "ValueError: bad\nworse", "taskId": 42,
                                       "at": "2026-11-24T10:20:30.500+00:00"}))  # fmt: skip
     redis.rpush("errors", b"another \xff program's", failure_record("y" * 500, "z" * 500, 7))
+    redis.rpush("errors", failure_record("m", "ValueError: bad", 7, attempts=3))
     code, lines, err = on_terminal(read, 100)
     assert (code, err) == (0, "")
-    header, first, second, third = lines
+    header, first, second, third, fourth = lines
     assert header.split() == ["at", "task", "message", "error"]
     for column, value in (("at", "2026-11-24 10:20:30"), ("task", "42"), ("message", r"order \x1b[31m17"),
                           ("error", r"ValueError: bad\nworse")):  # fmt: skip
         assert first[header.index(column) :].startswith(value)
     assert second[header.index("message") :] == r"another \udcff program's"
     assert len(third) == 100
+    assert fourth[header.index("error") :] == "(3 attempts) ValueError: bad"
     assert redis.llen("errors") == 0
 
 

@@ -1,7 +1,8 @@
 """Hypothesis drives all scripts on a real server, in any order that a bad network and dying tasks can cause.
 
-After every step each message that was ever pushed is in exactly one place: waiting, put aside as a suspect, in the
-hands of one task, in `errors`, acknowledged by who finished it, or taken by another program. Time does not pass here:
+After every step each message that was ever pushed, or sent by a handler, is in exactly one place: waiting, put aside as
+a suspect, waiting to come again, in the hands of one task, in `errors`, acknowledged by who finished it, or taken by
+another program. Time does not pass here:
 T is an hour, and a task dies when its last heartbeat is made old.
 """
 
@@ -21,7 +22,19 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from gtask.exceptions import NotMember
 from gtask.failed import retry_errors
 from gtask.recovery import recover
-from gtask.store import DEATHS_OF_POISON, REMOVE, RETRY, STAY, Came, Claimed, Member, Settled, Store, Suspects
+from gtask.store import (
+    DEATHS_OF_POISON,
+    REMOVE,
+    RETRY,
+    STAY,
+    Came,
+    Claimed,
+    Member,
+    Postponed,
+    Settled,
+    Store,
+    Suspects,
+)
 from gtask.text import failure_record
 from tests.servers import Server
 
@@ -29,6 +42,7 @@ HOUR = 3600
 LOOKING = {"decode_responses": True, "encoding_errors": "surrogateescape"}
 
 FEW = 10  # suspects that are tried together
+AT_ONCE = 100  # messages that return in one step when they are due
 EXAMPLES = 60
 STEPS = 60
 
@@ -45,6 +59,8 @@ class Sim:
     suspects: bool = False  # what is in hand is under suspicion, and nothing else may be
     finished: list[int] = field(default_factory=list)  # indexes into `hand`
     failed: list[int] = field(default_factory=list)
+    later: dict[int, Postponed] = field(default_factory=dict)
+    followups: dict[int, list[str]] = field(default_factory=dict)
     loose: list[str] = field(default_factory=list)  # popped: out of Redis
     bytes: int = 1 << 20  # how large a reply it asks for
     reaped: bool = False
@@ -55,7 +71,7 @@ class Sim:
 WEIGHTS = {
     "a_task_joins": 2, "beats": 4, "the_flag_is_released": 1, "the_flag_expires_or_another_program_sets_it": 1,
     "pushes": 4, "a_push_comes_again": 1, "another_program_pushes": 2, "another_program_pops": 1,
-    "blmove_brings_one": 3, "finishes": 10, "claims": 16,
+    "blmove_brings_one": 3, "finishes": 10, "claims": 16, "time_passes": 5,
     "a_claim_is_made_again_for_less": 3, "gives_back": 3, "leaves": 1, "a_call_comes_again": 4,
     "an_old_call_arrives": 2, "pops": 2, "finishes_what_it_popped": 2, "dies_and_is_reaped": 5,
     "one_kills_two_tasks": 6, "many_kill_two_tasks": 3, "a_living_task_cannot_be_reaped": 1,
@@ -80,13 +96,14 @@ class Scripts(RuleBasedStateMachine):
         self.number = count(1)
         self.pushed: Counter[str] = Counter()  # by gtask and by others
         self.gone: Counter[str] = Counter()  # acknowledged, or taken out by others, or printed by getErrors
-        self.generated = self.foreign = self.taken = self.retried = 0
+        self.generated = self.foreign = self.taken = self.retried = self.followed = self.postponed = 0
         self.last: str | None = None
         self.steps = 0
         self.processed = self.failures = self.redelivered = 0
         # Of messages that were in the hands of a dead task and were not finished since:
         self.stage: dict[str, int] = {}
         self.own: Counter[str] = Counter()  # deaths with nothing else in hand
+        self.tried: dict[str, tuple[int, int]] = {}  # of messages that came again and are not finished for good
 
     def teardown(self) -> None:
         try:
@@ -116,6 +133,15 @@ class Scripts(RuleBasedStateMachine):
 
     def errors(self) -> list[str]:
         return self.redis.lrange("errors", 0, -1)
+
+    def later(self) -> list[str]:
+        """What is to come again, the first one first."""
+        return [item.partition(" ")[2] for item in self.redis.zrange("messages:later", 0, -1)]
+
+    def due(self) -> list[str]:
+        """What of it the next script returns to the queue."""
+        items = self.redis.zrangebyscore("messages:later", 0, self.redis.time()[0] + 1, 0, AT_ONCE)
+        return [item.partition(" ")[2] for item in items]
 
     def everything(self) -> dict[str, object]:
         read = {"string": self.redis.get, "hash": self.redis.hgetall, "list": lambda k: self.redis.lrange(k, 0, -1),
@@ -178,7 +204,11 @@ class Scripts(RuleBasedStateMachine):
         if sim.reaped:
             self.refused(lambda: self.store.beat(sim.member, term=sim.term, want=want))
             return
+        due, waiting = self.due(), self.messages()
         beat = self.store.beat(sim.member, term=sim.term, want=want)
+        assert self.messages() == due + waiting
+        if due:
+            self.seen("a heartbeat brought what was due")
         if beat.elected:
             assert want and beat.term > max(other.term for other in self.sims)
             assert beat.last == self.last
@@ -204,18 +234,20 @@ class Scripts(RuleBasedStateMachine):
             return
         texts = self.fresh(number, size)
         texts = texts[: number % 3] if coin else texts  # a position may stand beside fewer messages, or alone
-        data = [text.encode("utf-8", "surrogateescape") for text in texts]
+        data = to_bytes(texts)
         position = f"position {self.steps}".encode() if coin else None
         term, step, waiting = sim.term, sim.steps + 1, self.messages()
         sim.push = lambda: self.store.push(sim.member, term, step, data, position=position)
         owner = self.redis.get("generatorId")
-        if sim.push() is None:
+        backlog = sim.push()
+        if backlog is None:
             assert self.messages() == waiting
             sim.term = 0
             return
         self.seen("pushed")
         assert owner == str(sim.member.task_id), "only the owner pushes"
         assert self.messages() == waiting + texts
+        assert backlog == len(self.messages()) + len(self.later()) == self.store.backlog()
         self.pushed.update(texts)
         self.generated += len(texts)
         sim.steps = step
@@ -230,7 +262,7 @@ class Scripts(RuleBasedStateMachine):
 
     def another_program_pushes(self, number: int, size: int, coin: bool) -> None:
         texts = self.fresh(number, size)
-        self.redis.rpush("messages", *(text.encode("utf-8", "surrogateescape") for text in texts))
+        self.redis.rpush("messages", *to_bytes(texts))
         self.pushed.update(texts)
         self.foreign += len(texts)
 
@@ -247,14 +279,29 @@ class Scripts(RuleBasedStateMachine):
             assert self.store.blmove(sim.member.task_id)
             self.seen("BLMOVE came after the reaper" if sim.reaped else "BLMOVE came")
 
+    def time_passes(self, number: int, size: int, coin: bool) -> None:
+        """For some of what is to come again."""
+        for i, item in enumerate(self.redis.zrange("messages:later", 0, -1)):
+            self.seen("time passed")
+            if i <= size:
+                self.redis.zadd("messages:later", {to_bytes([item])[0]: 1 + (number >> i % 16) % 8})
+        if coin:
+            self.beats(number, size, False)
+
     def finishes(self, number: int, size: int, fails: bool) -> None:
         if (sim := self.pick(number, lambda sim: len(sim.hand) > len(sim.finished))) is None:
             return
         for i in range(len(sim.hand)):
             if i not in sim.finished and (number >> i % 16) & 1:
                 sim.finished.append(i)
-                if fails:
-                    sim.failed.append(i)
+                match (number // 7 + i) % 4:
+                    case 0 if fails:
+                        sim.failed.append(i)
+                    case 1:
+                        wait, tries = HOUR * 1000 * (i % 8 < 4), next(self.number)
+                        sim.later[i] = Postponed(sim.hand[i], wait, tries, tries - size)
+                    case 2:
+                        sim.followups[i] = self.fresh(number, size % 4)
 
     def claims(self, number: int, want: int, coin: bool) -> None:
         if sim := self.pick(number, lambda sim: not sim.loose and (coin or not sim.reaped)):
@@ -265,6 +312,9 @@ class Scripts(RuleBasedStateMachine):
         seq, whole = sim.seq, len(sim.finished) == len(sim.hand)
         done = [sim.hand[i] for i in sim.finished]
         records = [failure_record(sim.hand[i], f"reason {next(self.number)}", sim.member.task_id) for i in sim.failed]
+        followups = [message for some in sim.followups.values() for message in some]
+        later = list(sim.later.values())
+        came = Came(records, to_bytes(followups), later)
 
         turn, away = number % 4 == 0, want > 0 and number % 8 < 3
         long = len(self.long(sim.member.task_id))
@@ -278,7 +328,7 @@ class Scripts(RuleBasedStateMachine):
             settled = Settled(stay=stay, finished=finished, away=away)
 
         def call() -> Claimed:
-            return self.store.claim(sim.member, seq, want, settled, Came(records), turn=turn, reply_bytes=sim.bytes)
+            return self.store.claim(sim.member, seq, want, settled, came, turn=turn, reply_bytes=sim.bytes)
 
         sim.calls.append(call)
         if sim.reaped:
@@ -286,14 +336,24 @@ class Scripts(RuleBasedStateMachine):
             return
         sim.bytes = 1 << 20
         waiting, apart, held, errors = self.messages(), self.apart(), self.inflight(sim), self.errors()
-        says, got, _ = call()
+        to_come, due = Counter(self.later()), self.due()
+        says, got, tried = call()
         if done:
             self.seen("all acknowledged" if whole else "some acknowledged")
         kept = [m for i, m in enumerate(sim.hand) if i not in sim.finished]
         for message in done:
             self.stage.pop(message, None)
+            self.tried.pop(message, None)
             del self.own[message]
-        queue = held[len(sim.hand) :] + waiting
+        self.tried.update({one.message: (one.attempts, one.failures) for one in later})
+        due += [one.message for one in later if not one.milliseconds][: AT_ONCE - len(due)]
+        queue = due + held[len(sim.hand) :] + waiting + followups
+        assert Counter(self.later()) == to_come + Counter(one.message for one in later) - Counter(due)
+        assert tried == {message: self.tried[message] for message in got if message in self.tried}
+        if any(one.milliseconds for one in later):
+            self.seen("put off")
+        if tried:
+            self.seen("given one that was tried before")
         assert Counter(held[: len(sim.hand)]) == Counter(sim.hand)
         assert Counter(self.inflight(sim)[: len(kept)]) == Counter(kept)
         assert self.inflight(sim)[len(kept) :] == got
@@ -303,10 +363,14 @@ class Scripts(RuleBasedStateMachine):
             self.seen("long-running ones are out of the way")
         self.gone.update(done)
         self.gone.subtract([sim.hand[i] for i in sim.failed])  # these are in errors
-        self.processed += len(done)
+        self.gone.subtract([sim.hand[i] for i in sim.later])
+        self.pushed.update(followups)
+        self.followed += len(followups)
+        self.postponed += len(later)
+        self.processed += len(done) - len(later)
         self.failures += len(records)
         sim.hand = [*self.inflight(sim)]
-        sim.finished, sim.failed = [], []
+        sim.finished, sim.failed, sim.later, sim.followups = [], [], {}, {}
 
     def what_was_given(
         self, sim: Sim, queue: list[str], apart: list[str], kept: list[str], want: int, turn: bool,
@@ -354,7 +418,8 @@ class Scripts(RuleBasedStateMachine):
         self.claim(sim, number, size)
         waiting, last = self.messages(), sim.calls[-1]
         sim.bytes = 1 + size
-        _, got, _ = last()
+        _, got, tried = last()
+        assert tried == {message: self.tried[message] for message in got if message in self.tried}
         given = sim.hand[len(kept) :]
         assert got == given[: len(got)] and (got or not given)
         assert len(got) == len(given) or sum(map(len, got)) >= sim.bytes
@@ -424,25 +489,31 @@ class Scripts(RuleBasedStateMachine):
     def finishes_what_it_popped(self, number: int, size: int, fails: bool) -> None:
         if (sim := self.pick(number, lambda sim: sim.loose)) is None:
             return
-        if not fails:
+        followups = self.fresh(number, size)[: number % 3]
+        if not fails and not followups:
             self.gone.update(sim.loose)
             sim.loose.clear()
             return
         sim.seq += 1
         seq = sim.seq
-        records = [failure_record(m, f"reason {next(self.number)}", sim.member.task_id) for m in sim.loose]
+        records = [failure_record(m, f"reason {next(self.number)}", sim.member.task_id) for m in sim.loose if fails]
 
         def call() -> None:
-            self.store.settle(sim.member, seq, Came(records))
+            self.store.settle(sim.member, seq, Came(records, to_bytes(followups)))
 
         sim.calls.append(call)
         if sim.reaped:
             self.refused(call)
             return
-        errors = self.errors()
+        errors, waiting = self.errors(), self.messages()
         call()
         assert self.errors() == errors + records
+        assert self.messages() == waiting + followups
         self.changes_nothing(call)
+        self.pushed.update(followups)
+        self.followed += len(followups)
+        if not fails:
+            self.gone.update(sim.loose)
         sim.loose.clear()
 
     # -- death
@@ -470,6 +541,7 @@ class Scripts(RuleBasedStateMachine):
             self.processed += 1
             self.failures += 1
             del self.stage[hand[0]], self.own[hand[0]]
+            self.tried.pop(hand[0], None)
         else:
             assert self.messages() == held + waiting, "the old order"
             assert self.errors() == errors
@@ -522,6 +594,8 @@ class Scripts(RuleBasedStateMachine):
         assert self.messages() == waiting + list(map(failure_message, chosen))
         assert self.errors() == [entry for entry in errors if entry not in chosen]
         self.retried += len(chosen)
+        for entry in chosen:
+            self.tried.pop(failure_message(entry), None)
         self.seen("retried")
 
     def entries_are_resolved(self, number: int, size: int, coin: bool) -> None:
@@ -548,6 +622,8 @@ class Scripts(RuleBasedStateMachine):
         assert self.errors() == errors[len(dealt) :] + [entry for entry, fate in dealt if fate == STAY]
         assert self.messages() == waiting + retried
         self.retried += len(retried)
+        for message in retried:
+            self.tried.pop(message, None)
         self.gone.update(failure_message(entry) for entry, fate in removed if fate == REMOVE)
         self.store.unlock_errors("me")
 
@@ -555,7 +631,8 @@ class Scripts(RuleBasedStateMachine):
 
     @invariant()
     def each_message_is_in_exactly_one_place(self) -> None:
-        places = Counter(self.messages() + self.apart())
+        later = self.later()
+        places = Counter(self.messages() + self.apart() + later)
         in_flight = 0
         keys = self.redis.keys("inflight:*") + self.redis.keys("tasks:long:*")
         for task_id in {key.rpartition(":")[2] for key in keys}:
@@ -572,9 +649,13 @@ class Scripts(RuleBasedStateMachine):
         assert totals.get("errors", 0) == self.failures
         assert totals.get("redelivered", 0) == self.redelivered
         assert totals.get("retried", 0) == self.retried
+        assert totals.get("followups", 0) == self.followed
+        assert totals.get("postponed", 0) == self.postponed
+        assert self.redis.hlen("messages:attempts") == len(self.tried)
         assert int(self.redis.hget("generator", "generated") or 0) == self.generated
         waiting = self.redis.llen("messages") + self.redis.llen("messages:apart")
-        assert self.generated + self.foreign + self.retried == waiting + in_flight + self.processed + self.taken
+        came = self.generated + self.foreign + self.retried + self.followed
+        assert came == waiting + in_flight + len(later) + self.processed + self.taken
 
     def everything_can_be_finished(self) -> None:
         """All tasks die; a new one reaps and handles all that is left anywhere."""
@@ -589,10 +670,16 @@ class Scripts(RuleBasedStateMachine):
         for task_id in self.store.beat(last).dead:
             recover(self.store, task_id)
         assert self.redis.keys("inflight:*") == self.redis.keys("tasks:long:*") == [], "nobody will take these back"
+        for item in self.redis.zrange("messages:later", 0, -1):
+            self.redis.zadd("messages:later", {to_bytes([item])[0]: 1})
         seq = 1
         while self.store.claim(last, seq, 40, Settled(all=True))[1]:
             seq += 1
-        assert self.redis.keys("inflight:*") == self.messages() == self.apart() == []
+        assert self.redis.keys("inflight:*") == self.messages() == self.apart() == self.later() == []
+
+
+def to_bytes(messages: list[str]) -> list[bytes]:
+    return [message.encode("utf-8", "surrogateescape") for message in messages]
 
 
 def failure_message(entry: str) -> str:
@@ -616,5 +703,6 @@ def test_each_message_is_in_exactly_one_place_whatever_the_order_of_calls(runnin
     print(dict(events))
     for event in ("given messages", "given a suspect", "given suspects", "put aside", "given less",
                   "some acknowledged", "long-running ones are out of the way", "BLMOVE came",
-                  "BLMOVE came after the reaper", "reaped with 0 in hand", "reaped with 1 in hand"):  # fmt: skip
+                  "BLMOVE came after the reaper", "given one that was tried before",
+                  "a heartbeat brought what was due", "reaped with 0 in hand", "reaped with 1 in hand"):  # fmt: skip
         assert events[event], f"the run never had: {event}"

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gtask.delivery import AtLeastOnce
+from gtask.outcome import Later, Outcome
+from tests.hands import Hands
 from tests.servers import ONE_SERVER, OTHER_SERVER
 from tests.support.processes import environment
 from tests.tasks import wait_until
@@ -122,6 +125,21 @@ def test_a_purge_deletes_what_waits_and_what_failed_and_the_sum_holds(redis, com
     assert "          10  purged (gtask rewind --purge)\n" in status
     generated()
     assert redis.llen("messages") == 10
+
+
+@OTHER_SERVER
+def test_a_purge_deletes_what_was_to_come_again_too(server, redis, command) -> None:
+    redis.rpush("messages", *"abc")
+    task = Hands(server, AtLeastOnce)
+    task.take(2)
+    task.finish("a", outcome=Outcome("no", later=Later(1000)))
+    task.leave()
+    done = command("rewind", "--purge")
+    assert done.stdout.endswith("deleted: 2 waiting, 1 that were to come again and 0 failed messages\n")
+    assert redis.keys("messages*") == []
+    shown = json.loads(command("status", "--json").stdout)
+    assert (shown["purged"], shown["later"], shown["postponed"]) == (3, 0, 1)
+    task.store.close()
 
 
 @OTHER_SERVER

@@ -16,10 +16,20 @@ def test_any_bytes_come_back_from_a_str_and_from_a_record(message: bytes) -> Non
     assert (record["error"], record["taskId"]) == ("no", 7)
 
 
+def test_a_record_says_after_how_many_attempts_where_there_were_several() -> None:
+    assert "attempts" not in read_record(failure_record("m", "no", 7, 1))
+    assert read_record(failure_record("m", "no", 7, 3))["attempts"] == 3
+
+
 @pytest.mark.parametrize(
     "entry",
-    ["", "{", '{"message": "m"}', "[" * 100_000, '{"message": 1, "error": "", "taskId": 1, "at": ""}'],
-)
+    [
+        "", "{", '{"message": "m"}', "[" * 100_000, '{"message": 1, "error": "", "taskId": 1, "at": ""}',
+        '{"message": "m", "error": "", "taskId": 1, "at": "", "attempts": "3"}',
+        '{"message": "m", "error": "", "taskId": 1, "at": "", "more": 3}',
+        '{"message": "m", "error": "", "taskId": 1, "attempts": 3}',
+    ],
+)  # fmt: skip
 def test_what_is_no_record_of_ours_is_a_message(entry: str) -> None:
     assert read_record(entry) == {"message": entry}
 
