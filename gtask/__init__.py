@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gtask.config import Config
-    from gtask.inside import Reject, Retry, current
+    from gtask.inside import Reject, Retry, TimedOut, current
     from gtask.program import run
 
 __version__ = "1.0.0"
-__all__ = ["Config", "Reject", "Retry", "current", "run"]
+__all__ = ["Config", "Reject", "Retry", "TimedOut", "current", "run"]
 
 _HOMES = {
     "Config": "gtask.config", "run": "gtask.program",
-    "Retry": "gtask.inside", "Reject": "gtask.inside", "current": "gtask.inside",
+    "Retry": "gtask.inside", "Reject": "gtask.inside", "TimedOut": "gtask.inside", "current": "gtask.inside",
 }  # fmt: skip
 
+if not TYPE_CHECKING:  # otherwise a type checker would take every name for one that is here
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -45,7 +45,8 @@ def test_mypy_accepts_the_page_strictly_and_knows_the_types_of_what_users_import
         "followups: list[int] = handle_one(print, 'm')\n"
         "gtask.Retry(after='soon')\n"
         "gtask.Config(retries='many')\n"
+        "raise gtask.retry\n"
     )
     done = run(pasted, "mypy", "--strict", "--follow-imports=silent", "--config-file=", *FILES, "wrong.py")
     found = re.findall(r"^(\S+:\d+): error", done.stdout, flags=re.MULTILINE)
-    assert found == [f"wrong.py:{line}" for line in (3, 4, 5, 6)], done.stdout + done.stderr
+    assert found == [f"wrong.py:{line}" for line in (3, 4, 5, 6, 7)], done.stdout + done.stderr

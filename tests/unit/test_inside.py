@@ -1,6 +1,8 @@
 """What users' functions can ask: `gtask.current()`."""
 
 import asyncio
+import subprocess
+import sys
 from contextvars import copy_context
 
 import pytest
@@ -39,3 +41,17 @@ def test_a_coroutine_and_a_copied_context_know_it_too() -> None:
     context.run(enter, Current(task_id=lambda: 8, attempt=lambda: 2))
     assert context.run(asyncio.run, attempt()) == 2
     assert context.copy().run(lambda: gtask.current().task_id) == 8
+
+
+def test_what_users_import_brings_neither_gevent_nor_redis() -> None:
+    program = (
+        "import gtask, sys; from gtask import Config, Reject, Retry, TimedOut, current; "
+        "print(sorted({'gevent', 'redis'} & sys.modules.keys())); from gtask import run; print(gtask.run is run)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\nTrue\n"
+
+
+def test_every_public_name_is_there_and_no_other() -> None:
+    assert all(getattr(gtask, name) for name in gtask.__all__)
+    with pytest.raises(AttributeError, match="module 'gtask' has no attribute 'retry'"):
+        _ = gtask.retry  # type: ignore[attr-defined]
