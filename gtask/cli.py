@@ -23,6 +23,8 @@ from gtask.exceptions import (
     EXIT_UNAVAILABLE,
     Forbidden,
     Trouble,
+    Unanswered,
+    UsageError,
 )
 from gtask.functions import find_generate, load_generate, load_handle
 from gtask.patch import ensure_standard_files
@@ -32,12 +34,15 @@ from gtask.stdio import write_all
 from gtask.store import Store
 from gtask.text import one_line, printable, to_bytes
 
+MOST_PUSHED = 100_000  # messages: Redis does nothing else while it takes them
+
 USAGE = f"""gtask: identical processes on one Redis; one generates messages, the others handle them.
 
 Usage:
   gtask [options]
   gtask getErrors [--keep] [--limit N] [options]
   gtask retryErrors [--match TEXT] [options]
+  gtask push [options] [--] MESSAGE...
   gtask status [--json] [options]
   gtask rewind [--to POSITION | --purge] [options]
   gtask check [options]
@@ -46,6 +51,7 @@ Commands:
   (none)               run a task
   getErrors            print all failed messages and remove them
   retryErrors          put failed messages back into the queue
+  push                 put messages at the tail of the queue, all or none; - reads them from stdin, one a line
   status               show generator, tasks and totals; exit 1 when nobody generates
   check                draw 200 messages from --generate, start it anew in between, compare; exit 1 at a fault
   rewind               forget where generation stands, so that it begins anew; refused while somebody generates
@@ -114,6 +120,26 @@ def retry_errors(config: Config, arguments: dict[str, Any]) -> int:
     return with_redis(config, work)
 
 
+def push(config: Config, arguments: dict[str, Any]) -> int:
+    """`gtask push`."""
+    messages = list(map(to_bytes, arguments["MESSAGE"]))
+    if messages == [b"-"]:
+        messages = [line for line in sys.stdin.buffer.read().split(b"\n") if line]
+    if len(messages) > MOST_PUSHED:
+        raise UsageError(f"push: {len(messages):,} messages are too many for one step, which takes {MOST_PUSHED:,}")
+
+    def work(store: Store) -> int:
+        try:
+            waiting = store.put(messages)
+        except Unanswered as trouble:
+            print(f"gtask: no answer from Redis at {store.address}: {trouble}; all of the messages were pushed, or "
+                  "none (gtask status shows how many ever were)", file=sys.stderr)  # fmt: skip
+            return EXIT_UNAVAILABLE
+        return show(f"{len(messages):,} pushed, {waiting:,} wait\n") or EXIT_OK
+
+    return with_redis(config, work)
+
+
 def show_status(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask status`."""
 
@@ -160,6 +186,7 @@ def check(config: Config, arguments: dict[str, Any]) -> int:
 COMMANDS: dict[str, Callable[[Config, dict[str, Any]], int]] = {
     "getErrors": get_errors,
     "retryErrors": retry_errors,
+    "push": push,
     "status": show_status,
     "check": check,
     "rewind": rewind,

@@ -16,10 +16,10 @@ SHOWN = (
     ("messages", "wait"), ("inflight", "in flight"), ("later", "come again later"),
     ("errors", "in errors (gtask getErrors)"), ("generated", "generated"), ("processed", "processed (at-least-once)"),
     ("failed", "of these failed"), ("redelivered", "redelivered after a task's death"), ("retried", "retried"),
-    ("followups", "sent by handlers"), ("postponed", "times that a message was put off"),
-    ("purged", "purged (gtask rewind --purge)"),
+    ("followups", "sent by handlers"), ("pushed", "pushed by hand (gtask push)"),
+    ("postponed", "times that a message was put off"), ("purged", "purged (gtask rewind --purge)"),
 )  # fmt: skip
-RARE = {"later", "followups", "postponed", "purged"}  # a person reads of these only where there are some
+RARE = {"later", "followups", "pushed", "postponed", "purged"}  # a person reads of these only where there are some
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Status:
 
     `last`: the position (None: there is none, or it is long). `ended`: generate has nothing more to generate. `failed`:
     of the processed ones; `errors`: what lies in the list of that name. `later`: messages that come again;
-    `postponed`: how often a message was put off so. `followups`: messages that handlers have sent. `purged`: deleted
-    by `gtask rewind --purge`.
+    `postponed`: how often a message was put off so. `followups`: messages that handlers have sent. `pushed`: by
+    `gtask push`. `purged`: deleted by `gtask rewind --purge`.
     """
 
     generator: Generator | None
@@ -86,6 +86,7 @@ class Status:
     redelivered: int
     retried: int
     followups: int
+    pushed: int
     postponed: int
     purged: int
 
@@ -96,10 +97,10 @@ class Status:
 
     @property
     def unaccounted(self) -> int:
-        """waiting + in flight + later + processed + purged - generated - retried - followups: 0, or what other programs
-        pushed, less what at-most-once tasks and other programs took (Redis learns of neither)."""
+        """waiting + in flight + later + processed + purged - generated - retried - followups - pushed: 0, or what other
+        programs pushed, less what at-most-once tasks and other programs took (Redis learns of neither)."""
         found = self.messages + self.inflight + self.later + self.processed + self.purged
-        return found - self.generated - self.retried - self.followups
+        return found - self.generated - self.retried - self.followups - self.pushed
 
     def as_json(self) -> str:
         """For programs: the fields under the names that they have here, but in camel case; durations in seconds."""
@@ -136,6 +137,7 @@ class Status:
     def _about_sum(self) -> str:
         rest = self.unaccounted
         came = "generated + retried" + (" + sent by handlers" if self.followups else "")
+        came += " + pushed by hand" if self.pushed else ""
         later, purged = " + later" if self.later else "", " + purged" if self.purged else ""
         accounted = f"waiting + in flight{later} + processed{purged}"
         if rest == 0:
@@ -173,6 +175,7 @@ def status_of(answer: Sequence[Any]) -> Status:
         redelivered=_total(counts, "redelivered"),
         retried=_total(counts, "retried"),
         followups=_total(counts, "followups"),
+        pushed=_total(counts, "pushed"),
         postponed=_total(counts, "postponed"),
         purged=_total(counts, "purged"),
     )

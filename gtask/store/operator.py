@@ -64,6 +64,13 @@ class OperatorCalls(Server):
         answer = self._run(scripts.RESOLVE, keys, token, seconds, *words)
         return None if answer is None else (int(answer[0]), int(answer[1]))
 
+    # -- messages by hand
+
+    def put(self, messages: Sequence[bytes]) -> int:
+        """Puts messages at the tail of the queue, all or none (put.lua). Returns how many wait then. It must not be
+        repeated after Unanswered, for they may be there."""
+        return int(self._run(scripts.PUT, (self.keys.messages, self.keys.totals), *messages))
+
     # -- where generation stands
 
     def rewind(self, position: bytes | None, *, purge: bool = False) -> Rewound:

@@ -30,7 +30,7 @@ def _load(name: str) -> Script:
 BEAT, PUSH, RELEASE = _load("beat"), _load("push"), _load("release")
 POP, CLAIM, SETTLE, GIVEBACK = _load("pop"), _load("claim"), _load("settle"), _load("giveback")
 REAP, READ, LOCK, RESOLVE = _load("reap"), _load("read"), _load("lock"), _load("resolve")
-POSITION, STATUS, REWIND = _load("position"), _load("status"), _load("rewind")
+POSITION, STATUS, REWIND, PUT = _load("position"), _load("status"), _load("rewind"), _load("put")
 
 # What a task cannot do without: what it calls itself, and what its scripts call (by `pcall` what only accelerates).
 NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(

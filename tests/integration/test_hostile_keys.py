@@ -55,7 +55,7 @@ PLACES = [
         "term", "step", "generated", "last", "pushed_at", "ended", "life", "generate", "failures", "failed", "retry_at",
         "error")),
     *(("totals", ["HSET", "totals", field, "?"], TEXTS) for field in (
-        "processed", "errors", "redelivered", "retried", "followups", "postponed", "purged")),
+        "processed", "errors", "redelivered", "retried", "followups", "pushed", "postponed", "purged")),
     *((key, ["HSET", key, "?", "1"], TEXTS) for key in ("tasks:members", "tasks:claims", "tasks:long:1")),
     *(("tasks:members", ["HSET", "tasks:members", task_id, "?"], RECORDS) for task_id in "127"),
     *(("tasks:claims", ["HSET", "tasks:claims", task_id, "?"], TEXTS) for task_id in "12"),
