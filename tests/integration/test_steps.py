@@ -1,5 +1,6 @@
 """A task's parts in one process, against a real server, a step at a time; where time matters, the test says it."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from types import SimpleNamespace
@@ -8,15 +9,17 @@ from typing import Any
 import gevent
 import pytest
 
-from gtask.config import Config
+from gtask.config import Backoff, Config
 from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.election import Election, Term
 from gtask.functions import Handle
 from gtask.generator import Generator
 from gtask.handler import Handler
 from gtask.heartbeat import Beaten, Heartbeat
+from gtask.inside import Retry, current
 from gtask.membership import Membership
 from gtask.outage import Line
+from gtask.outcome import NO_RETRIES, Policy
 from gtask.protocol import Totals
 from gtask.recovery import Recovery
 from gtask.store import Store
@@ -43,7 +46,7 @@ class Clock:
 class Parts:
     """All parts of a task, of which nothing runs."""
 
-    def __init__(self, server: Server, kind: type[Hand] = AtLeastOnce) -> None:
+    def __init__(self, server: Server, kind: type[Hand] = AtLeastOnce, policy: Policy = NO_RETRIES) -> None:
         self.clock = Clock()
         self.store = Store(server.url, "", heartbeat=T, wait=0.1)
         self.line = Line(self.store)
@@ -53,7 +56,7 @@ class Parts:
         self.supply = Supply(kind, self.line, self.membership, self.recovery, self.clock)
         self.membership.on_join.append(lambda member: self.supply.renew())
         self.handled: list[str] = []
-        self.handler = Handler(Handle(self.handle, copy_context), self.supply, self.totals)
+        self.handler = Handler(Handle(self.handle, copy_context), self.supply, self.totals, policy=policy)
         self.election = Election(self.store, self.membership, T, "jobs:generate", self.clock)
         self.said: list[Beaten] = []
         self.heartbeat = Heartbeat(self.line, self.membership, self.election, T, self.said.append)
@@ -63,10 +66,13 @@ class Parts:
     def id(self) -> int:
         return self.membership.member.task_id
 
-    def handle(self, message: str) -> None:
+    def handle(self, message: str) -> Iterator[str] | None:
         self.handled.append(message)
         if "fail" in message:
             raise ValueError(message)
+        if "again" in message and current().attempt < 3:
+            raise Retry(after=0)
+        return (f"{message} {number}" for number in range(2)) if message == "tree" else None
 
     def beat(self) -> Term | None:
         self.heartbeat.step()
@@ -81,8 +87,8 @@ class Parts:
 def parts(server: Server) -> Iterator[Callable[..., Parts]]:
     made: list[Parts] = []
 
-    def make(kind: type[Hand] = AtLeastOnce) -> Parts:
-        made.append(Parts(server, kind))
+    def make(kind: type[Hand] = AtLeastOnce, policy: Policy = NO_RETRIES) -> Parts:
+        made.append(Parts(server, kind, policy))
         return made[-1]
 
     yield make
@@ -103,6 +109,38 @@ def test_redis_learns_with_the_next_fetch_what_a_worker_has_handled(redis, parts
     assert str(task.totals) == "generated 0, processed 3, errors 1"
     assert [b'"message": "fail"' in entry for entry in redis.lrange("errors", 0, -1)] == [True]
     assert redis.keys("inflight:*") == redis.keys("messages") == []
+
+
+@KINDS
+def test_what_follows_from_a_message_is_stored_when_redis_learns_that_it_is_handled(redis, parts, kind) -> None:
+    redis.rpush("messages", "tree")
+    task = parts(kind)
+    if not task.fetch():
+        task.supply.wait(0)
+    task.handler.work_off(task.supply.hand, 0)
+    assert redis.llen("messages") == 0, "Redis has not been told"
+    task.supply.tell()
+    assert texts(redis, "messages") == ["tree 0", "tree 1"]
+    assert str(task.totals) == "generated 0, processed 1, errors 0"
+
+
+@pytest.mark.parametrize(
+    ("message", "attempts", "totals"),
+    [("again", 3, Totals(processed=1)), ("fail", 3, Totals(processed=1, errors=1))],
+)
+def test_an_attempt_after_which_its_message_comes_again_counts_in_no_total(
+    redis, parts, message: str, attempts: int, totals: Totals
+) -> None:
+    redis.rpush("messages", message)
+    task = parts(policy=Policy(retries=2, backoff=Backoff("0s..0s")))
+    while len(task.handled) < attempts:
+        assert task.totals == Totals()
+        task.fetch()
+        task.handler.work_off(task.supply.hand, 0)
+    task.supply.tell()
+    assert task.totals == totals
+    assert [json.loads(entry)["attempts"] for entry in texts(redis, "errors")] == [3] * totals.errors
+    assert redis.keys("messages*") == redis.keys("inflight:*") == []
 
 
 def test_what_could_not_be_started_in_time_goes_back_to_the_head(redis, parts) -> None:
