@@ -94,7 +94,10 @@ class Call(ABC):
         except (Trouble, Rejected) as error:
             if not isinstance(error, Unanswered):
                 self._open -= 1
-            if self._shrink(error) and isinstance(error, Rejected):
+            smaller = self._shrink(error)
+            if smaller and isinstance(error, Full):
+                return self.attempt(store)  # at once, for Redis has answered
+            if smaller and isinstance(error, Rejected):
                 raise Trouble(str(error)) from error  # the next attempt is smaller
             raise
 

@@ -128,7 +128,7 @@ class Hand(ABC):
         self._room_at = now + FULL_FOR
         if now >= self._say_full_at:
             self._say_full_at = now + SAY_FULL
-            log.warning("Redis is full (maxmemory): the follow-ups or the postponing of %d messages wait for room",
+            log.warning("Redis is full (maxmemory): what came of %d messages (follow-ups, retries) waits for room",
                         len(self._kept))  # fmt: skip
         return True
 
@@ -229,9 +229,10 @@ class AtMostOnce(Hand):
         return GiveBack(member=self.member, seq=self._next(), messages=unstarted, refused=back)
 
     def leave(self, line: Line) -> None:
-        self._repeat(line)
-        self._room_at = 0.0  # nobody tells it later
-        while ended := self._to_tell():
+        self.take(0, line)  # this tells what a full Redis takes, too
+        self.give_back(line)
+        self._room_at = 0.0
+        while ended := self._to_tell():  # and this waits for room, because nobody tells it later
             self._settle(ended, line)
         unstarted = self._unstarted()
         back = partial(self.ready.extendleft, unstarted[::-1])

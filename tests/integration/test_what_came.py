@@ -370,6 +370,7 @@ def test_a_full_redis_refuses_what_takes_room_before_anything_is_changed(redis, 
     task.finish("a", outcome=outcome)
     task.finish("b", fail=True)
     before = everything(redis)
+    task.hand._hold_back = lambda growing: False
     full()
     with pytest.raises(Full):
         task.hand.take(1, task.line)
@@ -470,6 +471,32 @@ def test_at_most_once_failures_are_stored_and_messages_taken_though_follow_ups_h
     task.finish("c", "d")
     task.leave()
     assert texts(redis, "messages") == ["a1"]
+
+
+def test_at_most_once_only_follow_ups_are_lost_when_a_task_must_leave_a_full_redis(redis, hands, full) -> None:
+    redis.rpush("messages", *"abcd")
+    task = hands(AtMostOnce)
+    task.take(3)
+    task.finish("a", outcome=brings("a1"))
+    task.finish("b", fail=True)
+    full()
+    with pytest.raises(Full):
+        task.leave()
+    assert failed(redis) == ["b"]
+    assert texts(redis, "messages") == ["c", "d"]
+
+
+def test_what_a_full_redis_takes_is_told_in_one_attempt(redis, hands, full) -> None:
+    """A native thread that leaves for a task which is held up has no more than one."""
+    redis.rpush("messages", *"abc")
+    task = hands(attempts=1)
+    task.take(2)
+    task.finish("a", outcome=brings("a1"))
+    task.finish("b")
+    full()
+    task.leave()
+    assert texts(redis, "messages") == ["a", "c"]
+    assert totals(redis) == {"processed": 1}
 
 
 def test_at_most_once_follow_ups_are_not_lost_with_a_membership(redis, hands) -> None:
