@@ -82,7 +82,7 @@ class Life:
         self.me, self.dead = (Member(n, json.dumps({**record, "nonce": n})) for n in (1, 2))
         self.new = Member(3, json.dumps({**record, "nonce": 3}))
         with server.client() as redis:
-            store = Store(self.url, "")
+            store = Store(self.url, "", heartbeat=4)
             for member in (self.me, self.dead):
                 store.next_id()
                 store.beat(member, join=True)
@@ -142,7 +142,7 @@ class Life:
     def run(self, key: str) -> list[str]:
         """Takes each step. Returns those that could not be taken."""
         names = []
-        store = Store(self.url, "")
+        store = Store(self.url, "", heartbeat=4)
         for what, step in self.steps().items():
             try:
                 step(store)
