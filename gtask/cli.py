@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from math import inf
 from types import FrameType
@@ -30,6 +31,7 @@ from gtask.functions import find_generate, load_generate, load_handle
 from gtask.patch import ensure_standard_files
 from gtask.places import place_of
 from gtask.program import one_line_for_errors, run_task
+from gtask.server_clock import ServerClock
 from gtask.stdio import write_all
 from gtask.store import Store
 from gtask.text import one_line, printable, to_bytes
@@ -46,6 +48,7 @@ Usage:
   gtask status [--json] [options]
   gtask rewind [--to POSITION | --purge] [options]
   gtask check [options]
+  gtask cron FILE [--next N] [--from TIME] [options]
 
 Commands:
   (none)               run a task
@@ -54,6 +57,7 @@ Commands:
   push                 put messages at the tail of the queue, all or none; - reads them from stdin, one a line
   status               show generator, tasks and totals; exit 1 when nobody generates
   check                draw 200 messages from --generate, start it anew in between, compare; exit 1 at a fault
+  cron                 check a schedule, and print when its entries are due next; needs no Redis
   rewind               forget where generation stands, so that it begins anew; refused while somebody generates
 
 Options:
@@ -64,10 +68,12 @@ Options:
   --json               status: as JSON, for programs
   --to POSITION        rewind: the next generator goes on after this position, or message
   --purge              rewind: delete the messages that wait or have failed, too
+  --next N             cron: how many ticks (default: 10)
+  --from TIME          cron: those after this time, such as 2026-03-29T00:00+01:00 (default: now)
   -h, --help           show this
   --version            show the version
 
-Options with a value, except --limit, --match and --to, can be set in the environment: --max-backlog as
+Options with a value, except those of single commands, can be set in the environment: --max-backlog as
 GTASK_MAX_BACKLOG.
 """
 
@@ -85,11 +91,24 @@ def _run(argv: list[str], *, stdout_closed: bool) -> int:
     log.set_up(config.log_level)
     command = next((name for name in COMMANDS if arguments[name]), "")
     if not command:
-        return run_task(config, lambda: (load_generate(config.generate), load_handle(config.handle)))
+        return run_schedule(config) if config.cron else run_job(config)
     if stdout_closed:
         print("gtask: cannot write: stdout is closed", file=sys.stderr)
         return EXIT_OUTPUT
     return COMMANDS[command](config, arguments)
+
+
+def run_job(config: Config) -> int:
+    """A task with the functions of `--generate` and `--handle`."""
+    return run_task(config, lambda: (load_generate(config.generate), load_handle(config.handle)))
+
+
+def run_schedule(config: Config) -> int:
+    """A task of `--cron`."""
+    from gtask.scheduled import load_schedule  # noqa: PLC0415 - it needs a library that others need not have
+
+    clock = ServerClock()
+    return run_task(config, lambda: load_schedule(config, clock.now), clock)
 
 
 def get_errors(config: Config, arguments: dict[str, Any]) -> int:
@@ -172,6 +191,8 @@ def rewind(config: Config, arguments: dict[str, Any]) -> int:
 
 def check(config: Config, arguments: dict[str, Any]) -> int:
     """`gtask check`."""
+    if config.cron:
+        raise UsageError(f"a schedule is checked by gtask cron {config.cron}")
     generate = find_generate(config.generate)
     try:
         faults = testing.check(generate)
@@ -183,12 +204,22 @@ def check(config: Config, arguments: dict[str, Any]) -> int:
     return show("".join(f"{config.generate}: {line}\n" for line in lines)) or (EXIT_FAULT if faults else EXIT_OK)
 
 
+def show_schedule(config: Config, arguments: dict[str, Any]) -> int:
+    """`gtask cron`."""
+    from gtask.cron.preview import after, preview  # noqa: PLC0415 - see above
+
+    begin = time.time() if arguments["--from"] is None else value_of("--from", after, arguments["--from"])
+    number = 10 if arguments["--next"] is None else value_of("--next", whole(1), arguments["--next"])
+    return show(preview(arguments["FILE"], int(begin), number)) or EXIT_OK
+
+
 COMMANDS: dict[str, Callable[[Config, dict[str, Any]], int]] = {
     "getErrors": get_errors,
     "retryErrors": retry_errors,
     "push": push,
     "status": show_status,
     "check": check,
+    "cron": show_schedule,
     "rewind": rewind,
 }
 

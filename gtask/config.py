@@ -24,6 +24,7 @@ COUNTABLE = 10**18  # Redis counts in 64 bits
 AT_MOST_ONCE, AT_LEAST_ONCE = "at-most-once", "at-least-once"
 UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
 DEMO = "gtask.demo:generate"  # whoever names another one runs a job of one's own
+CRON = "gtask.cron:generate"  # what --cron generates by
 WIDTH = 104  # columns of the help text
 GUTTER = 23  # columns before the descriptions of options
 
@@ -238,6 +239,13 @@ class Config(Settings):
     namespace: str = option("", str, "NAME", "put before every key, so that several jobs can share one Redis")
     generate: str = option(DEMO, _function, "SPEC", "module:function that yields messages")
     handle: str = option("gtask.demo:handle", _function, "SPEC", "module:function that handles one message")
+    cron: str = option(
+        "",
+        str,
+        "FILE",
+        "generates by the schedule in this TOML file (docs/cron.md), and delivers at-least-once; then --handle is for "
+        "entries without a command",
+    )
     interval: float = option(500, not_negative, "MS", "milliseconds between two generated messages, 0 = none", own=0)
     heartbeat: float = option(
         1,
@@ -274,7 +282,12 @@ class Config(Settings):
 
     @classmethod
     def defaults(cls, told: Mapping[str, Any]) -> dict[str, Any]:
-        """The demo keeps the source's pace. One's own job goes as fast as its messages are handled."""
+        """The demo keeps the source's pace. One's own job goes as fast as its messages are handled. A schedule is one's
+        own job, and none of its ticks is to be lost."""
+        if told.get("cron"):
+            if "generate" in told:
+                raise UsageError(f"--generate {told['generate']} and --cron {told['cron']}: there can be only one")
+            return cls.defaults({"generate": CRON}) | {"generate": CRON, "handle": "", "delivery": AT_LEAST_ONCE}
         if told.get("generate", cls.generate) == DEMO:
             return {}
         return {row.name: row.metadata["own"] for row in fields(cls) if row.metadata["own"] is not None}

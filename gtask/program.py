@@ -18,6 +18,7 @@ from gtask.functions import Handle, accept_generate, accept_handle
 from gtask.items import Generate, UsersGenerate
 from gtask.leaving import leave
 from gtask.patch import ensure_standard_files
+from gtask.server_clock import ServerClock
 from gtask.stdio import keep_stdout_apart, watch_end_of_stdin
 from gtask.store import Store
 from gtask.task import Task
@@ -61,8 +62,11 @@ def one_line_for_errors(work: Callable[[], int]) -> int:
         return EXIT_SIGNAL_BASE + signal.SIGINT
 
 
-def run_task(config: Config, load: Callable[[], tuple[Generate, Handle]]) -> int:
-    """One task, until a signal. `load` gives the user's functions, and may import their module."""
+def run_task(
+    config: Config, load: Callable[[], tuple[Generate, Handle]], server_clock: ServerClock | None = None
+) -> int:
+    """One task, until a signal. `load` gives the user's functions, and may import their module. `server_clock`: is told
+    Redis' time."""
     to_person = os.isatty(1)
     signals.guard()
     watch = LoopWatch(config.heartbeat, config.grace)
@@ -72,7 +76,7 @@ def run_task(config: Config, load: Callable[[], tuple[Generate, Handle]]) -> int
     log.keep_speaking()
     make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
     look_at_server(make_store())
-    task = Task(config, make_store, generate, handle, None if to_person else stdout, watch)
+    task = Task(config, make_store, generate, handle, None if to_person else stdout, watch, server_clock)
     if os.environ.get("GTASK_MONITORED") == "1":
         gevent.spawn(watch_end_of_stdin, task.end)
     try:

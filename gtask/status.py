@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gtask import forms
+from gtask.config import CRON
+from gtask.cron import position
+from gtask.cron.position import Counts
 from gtask.text import printable
 
 NO_KEY = -2  # instead of a time to live
@@ -68,7 +71,8 @@ class Status:
     `last`: the position (None: there is none, or it is long). `ended`: generate has nothing more to generate. `failed`:
     of the processed ones; `errors`: what lies in the list of that name. `later`: messages that come again;
     `postponed`: how often a message was put off so. `followups`: messages that handlers have sent. `pushed`: by
-    `gtask push`. `purged`: deleted by `gtask rewind --purge`.
+    `gtask push`. `purged`: deleted by `gtask rewind --purge`. `schedule`: what became of the ticks of `--cron` (None: it
+    is not that which generates).
     """
 
     generator: Generator | None
@@ -89,6 +93,7 @@ class Status:
     pushed: int
     postponed: int
     purged: int
+    schedule: Counts | None = None
 
     @property
     def generates(self) -> bool:
@@ -112,6 +117,10 @@ class Status:
         if self.ended:
             after = "" if self.last is None else f", after {printable(self.last)}"
             lines.append(f"ended      generate has nothing more to generate{after}")
+        if self.schedule:
+            ticks = self.schedule
+            lines.append(f"schedule   {ticks.fired:,} ticks fired, {ticks.coalesced:,} merged into a later one, "
+                         f"{ticks.skipped:,} skipped")  # fmt: skip
         if self.failure:
             times = f"{self.failure.failures} times in a row" if self.failure.failures > 1 else "once"
             again = f"tried again in {self.failure.retry_in:.1f} s" if self.failure.retry_in else "tried again now"
@@ -178,6 +187,7 @@ def status_of(answer: Sequence[Any]) -> Status:
         pushed=_total(counts, "pushed"),
         postponed=_total(counts, "postponed"),
         purged=_total(counts, "purged"),
+        schedule=_schedule(kept),
     )
 
 
@@ -189,6 +199,15 @@ def _member(task_id: str, record: dict[str, Any], age: float, inflight: int, sai
         longest = Longest(message, round(seconds + age, 3))  # it was said with the last heartbeat
     host, pid = record.get("host"), record.get("pid")
     return Member(forms.task_id(task_id), host, pid, round(age, 3), inflight, longest)
+
+
+def _schedule(kept: dict[str, str]) -> Counts | None:
+    if kept.get("generate") != CRON or "last" not in kept:
+        return None
+    try:
+        return position.read(kept["last"]).counts
+    except ValueError:  # another function's position, which the next generator will replace
+        return None
 
 
 def _failure(kept: dict[str, str], now: float) -> Failure | None:

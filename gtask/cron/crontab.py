@@ -61,10 +61,10 @@ def load(path: str) -> Crontab:
     try:
         return read(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise UsageError(f"--cron {path}: {error.strerror}") from None
+        raise UsageError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         why = "it is no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise UsageError(f"--cron {path}: {printable(why)}") from None
+        raise UsageError(f"{path}: {printable(why)}") from None
 
 
 def read(text: str) -> Crontab:

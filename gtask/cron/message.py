@@ -45,4 +45,4 @@ def utc(text: str) -> datetime:
         time = datetime.fromisoformat(text)
         return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError("it has no time, such as 2026-11-24T02:30:00+00:00") from None
+        raise ValueError("it is no time, such as 2026-11-24T02:30:00+00:00") from None

@@ -68,5 +68,6 @@ def _say_fired(tick: Tick, late: float) -> None:
 
 def _say_dropped(dropped: Dropped) -> None:
     number = f"{dropped.number:,}" if dropped.exact else f"more than {dropped.number:,}"
-    what = "are merged into the next one" if dropped.coalesced else "are too old and are skipped"
-    log.warning("%s: %s missed ticks, the last at %s, %s", dropped.name, number, dropped.last.time.isoformat(), what)
+    ticks = "missed tick" if dropped.number == 1 else "missed ticks"
+    what = "merged into the next one" if dropped.coalesced else "too old and skipped"
+    log.warning("%s: %s %s up to %s: %s", dropped.name, number, ticks, dropped.last.time.isoformat(), what)

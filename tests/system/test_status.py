@@ -74,9 +74,10 @@ def test_the_json_form_has_the_fields_of_the_specification_and_the_sum_holds(red
     seen = json.loads(out)
     assert seen.keys() >= FIELDS
     assert seen.keys() - FIELDS == {
-        "later", "retried", "followups", "pushed", "purged", "postponed", "failure", "last", "ended"
+        "later", "retried", "followups", "pushed", "purged", "postponed", "failure", "last", "ended", "schedule"
     }, "the sum needs the first five"  # fmt: skip
     assert seen["failure"] is None
+    assert seen["schedule"] is None
     assert seen["generator"].keys() == {"taskId", "ttl"}
     assert seen["generator"]["taskId"] == generator.task_id
     assert 0 < seen["generator"]["ttl"] <= 10

@@ -116,7 +116,7 @@ def test_bad_input_is_one_line_that_says_where(tmp_path: Path, text: str, line: 
     file.write_text(text)
     with pytest.raises(UsageError) as refused:
         crontab.load(str(file))
-    assert str(refused.value) == f"--cron {file}: {line}"
+    assert str(refused.value) == f"{file}: {line}"
     assert "\n" not in str(refused.value)
 
 
@@ -125,4 +125,4 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     for name, why in {"missing": "No such file or directory", "": "Is a directory", "latin1": "it is no UTF-8"}.items():
         with pytest.raises(UsageError) as refused:
             crontab.load(f"{tmp_path}/{name}")
-        assert str(refused.value) == f"--cron {tmp_path}/{name}: {why}"
+        assert str(refused.value) == f"{tmp_path}/{name}: {why}"
