@@ -104,7 +104,7 @@ class Agenda:
         if row.next is None or newest is None:
             return None
         fires = newest >= oldest
-        until = min(oldest, newest) - 1 if entry.missed == ALL and fires else newest - 1 if fires else newest
+        until = newest if not fires else oldest - 1 if entry.missed == ALL else newest - 1
         if row.next > until:
             return None
         number, exact = schedule.count(row.settled, until, self._limit, self._pause)

@@ -63,7 +63,7 @@ def _begin(crontab: Crontab, last: str | None, now: int, pause: Callable[[], obj
 
 
 def _say_fired(tick: Tick, late: float) -> None:
-    log.info("%s%s", tick.message, f", {late:.1f} s late" if late >= TOLD_LATE else "")
+    log.info("fired %s%s", tick.message, f", {late:.1f} s late" if late >= TOLD_LATE else "")
 
 
 def _say_dropped(dropped: Dropped) -> None:

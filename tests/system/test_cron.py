@@ -177,7 +177,7 @@ def test_what_came_due_between_two_generators_is_fired_by_the_next_one(redis, ru
     assert newest == sorted(set(newest))
     assert len(newest) < len(got)
     assert re.search(r"newest: \d+ missed ticks up to [\dT:+-]+: merged into the next one", second.stderr)
-    late = re.search(r"INFO all@[\dT:+-]+, \d\.\d s late", second.stderr)
+    late = re.search(r"INFO fired all@[\dT:+-]+, \d\.\d s late", second.stderr)
     assert late, second.stderr
 
 

@@ -72,7 +72,7 @@ def test_the_job_of_the_readme_runs_as_pasted(redis, paste) -> None:
 def test_the_crontab_of_the_readme_runs_as_pasted_and_survives_kill_9(redis, paste) -> None:
     said = paste("A crontab that survives kill -9")
     wait_until(lambda: "hello: " in said.read_text(), "the first run")
-    ticks = re.findall(r"^(?:hello|report)@\S+  \w{3} \S+ \S+ Europe/Berlin$", said.read_text(), re.MULTILINE)
+    ticks = re.findall(r"^(?:hello|report)@\S+ +\w{3} \S+ \S+ Europe/Berlin$", said.read_text(), re.MULTILINE)
     assert len(ticks) == 3, "gtask cron has printed them"
     owner = redis.get("crontab:generatorId").decode()
     os.kill(json.loads(redis.hget("crontab:tasks:members", owner))["pid"], signal.SIGKILL)
