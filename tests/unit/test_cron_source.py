@@ -31,7 +31,7 @@ class Bench:
             self.now += self.steps.pop(at)
 
     def draw(self, number: int) -> list[Drawn]:
-        return [Drawn(*item) for item in islice(self.messages, number)]  # type: ignore[misc]
+        return [Drawn(*item) for item in islice(self.messages, number)]
 
     def ticks(self, number: int) -> list[str]:
         """So many messages, by their seconds after noon."""
