@@ -13,6 +13,7 @@ GOOD = {
     "namespace": ("{orders}", "{orders}"),
     "generate": ("a.b:c", "a.b:c"),
     "handle": ("d:e", "d:e"),
+    "cron": ("crontab.toml", "crontab.toml"),
     "interval": ("0", 0),
     "heartbeat": ("1.5", 1.5),
     "wait": ("0.5", 0.5),
@@ -63,6 +64,22 @@ def test_the_pace_of_the_demo_is_the_source_s_and_of_ones_own_job_that_of_its_ha
         assert (config.interval, config.max_backlog) == pace
     told = Config.load({"--generate": generate, "--interval": "7"}, {"GTASK_MAX_BACKLOG": "8"})
     assert (told.interval, told.max_backlog) == (7, 8)
+
+
+def test_a_schedule_is_one_s_own_job_delivered_at_least_once_and_each_of_it_can_be_set() -> None:
+    for config in (Config.load({"--cron": "c.toml"}, {}), Config.load({}, {"GTASK_CRON": "c.toml"})):
+        assert (config.cron, config.generate, config.handle) == ("c.toml", "gtask.cron:generate", "")
+        assert (config.interval, config.max_backlog, config.delivery) == (0, 1000, "at-least-once")
+    told = Config.load(
+        {"--cron": "c.toml", "--interval": "7"}, {"GTASK_DELIVERY": "at-most-once", "GTASK_HANDLE": "a:b"}
+    )
+    assert (told.interval, told.delivery, told.handle) == (7, "at-most-once", "a:b")
+
+
+@pytest.mark.parametrize("environ", [{"GTASK_GENERATE": "a:b"}, {"GTASK_GENERATE": DEMO}])
+def test_a_schedule_and_a_generate_exclude_each_other(environ: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="there can be only one"):
+        Config.load({"--cron": "c.toml"}, environ)
 
 
 def test_retries_need_at_least_once() -> None:
