@@ -71,8 +71,8 @@ class Status:
     `last`: the position (None: there is none, or it is long). `ended`: generate has nothing more to generate. `failed`:
     of the processed ones; `errors`: what lies in the list of that name. `later`: messages that come again;
     `postponed`: how often a message was put off so. `followups`: messages that handlers have sent. `pushed`: by
-    `gtask push`. `purged`: deleted by `gtask rewind --purge`. `schedule`: what became of the ticks of `--cron` (None: it
-    is not that which generates).
+    `gtask push`. `purged`: deleted by `gtask rewind --purge`. `schedule`: what became of the ticks of `--cron`
+    (None: it is not that which generates).
     """
 
     generator: Generator | None
