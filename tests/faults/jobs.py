@@ -4,13 +4,14 @@ An order is in `order.generate` or `order.handle`: the name of a function of ORD
 takes it says in `done`, in JSON, what has happened to it, as soon as it has.
 """
 
+import asyncio
 import ctypes
 import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import gevent
@@ -58,6 +59,24 @@ def handle_by_plan(message: str) -> Iterator[str]:
     os.write(log, (message + "\n").encode())
 
 
+async def generate_async(last: str | None) -> AsyncIterator[str]:
+    for message in generate(last):
+        yield message
+
+
+async def handle_async(message: str) -> AsyncIterator[str]:
+    """The same as handle_by_plan, in asyncio's loop; what hangs there hangs in its own way."""
+    try:
+        for item in handle_by_plan(message):
+            yield item
+    except Hang:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException as error:
+            done(error=type(error).__name__)
+            raise
+
+
 def obey(function: str) -> bool:
     """Carries an order out, if there is one for this function. Whether to go on after that."""
     mine = f"taken.{os.getpid()}"
@@ -79,11 +98,23 @@ def fail(reason: str) -> None:
     raise ValueError(reason)
 
 
+def in_asyncio() -> bool:
+    """Whether this runs in asyncio's loop, and so beside gevent's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def block(seconds: str, lock: str) -> None:
     """Waits in C, and lets go of Python's lock (the GIL) meanwhile, or keeps it. The event loop must not turn."""
     library = ctypes.PyDLL(None) if lock == "keep" else ctypes.CDLL(None)
     turns: list[int] = []
-    gevent.spawn(turns.append, 1)
+    if in_asyncio():
+        asyncio.get_running_loop().call_soon(turns.append, 1)
+    else:
+        gevent.spawn(turns.append, 1)
     began = time.monotonic()
     library.usleep(int(float(seconds) * 1e6))
     done(seconds=time.monotonic() - began, turns=len(turns))
@@ -143,8 +174,14 @@ def stay() -> None:
         os.unlink("staying")
 
 
+class Hang(Exception):
+    """Asks whoever runs in asyncio's loop to do so without stopping it."""
+
+
 def hang() -> None:
     """Waits for what never comes."""
+    if in_asyncio():
+        raise Hang
     try:
         time.sleep(3600)
     except BaseException as error:

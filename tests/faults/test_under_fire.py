@@ -22,8 +22,13 @@ CHOSEN = [kind for kind in os.environ.get("GTASK_FAULTS_KINDS", "").split(",") i
 ROUNDS = int(os.environ.get("GTASK_FAULTS_ROUNDS", "2"))
 KILLS = 3  # generators that are killed in each round besides: each is one more takeover to judge
 HEARTBEAT = 0.5
-SIMPLE = ("--handle", "jobs:handle", "--max-backlog", "0")
-BY_PLAN = ("--handle", "jobs:handle_by_plan", "--retries", str(plan.RETRIES), "--backoff", "50ms..1s", "--timeout", "2")
+RETRIES = ("--retries", str(plan.RETRIES), "--backoff", "50ms..1s", "--timeout", "2")
+SIMPLE = ("--generate", "jobs:generate", "--handle", "jobs:handle", "--max-backlog", "0")
+BY_PLAN = ("--generate", "jobs:generate", "--handle", "jobs:handle_by_plan", *RETRIES)
+ASYNC = ("--generate", "jobs:generate_async", "--handle", "jobs:handle_async", *RETRIES)
+# Of what code of one's own may do: no time-out of gevent's and no fork belongs into asyncio's thread.
+NOT_ASYNC = {f"{function}_{what}" for function in ("generate", "handle")
+             for what in ("forks", "leaks_a_timeout", "never_returns")}  # fmt: skip
 FOR_GOOD = re.compile("gtask.Reject: |killed the ")  # failures of messages that are not tried again
 # One of each room, and of those the quick ones.
 SHORT = [
@@ -48,12 +53,13 @@ def test_the_promises_hold_under_fire(new_server, start, tmp_path, seed: int) ->
 @ONE_NEW_SERVER
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", [SEED])
-def test_follow_ups_and_retries_keep_their_promises_under_fire(new_server, start, tmp_path, seed: int) -> None:
-    """Each kind of fault once, and twice those that only such a fleet knows. A time-out ends what never returns."""
-    kinds = [kind for kind in CHOSEN if kind != "handle_never_returns"]
+@pytest.mark.parametrize("job", [pytest.param(BY_PLAN, id="greenlets"), pytest.param(ASYNC, id="coroutines")])
+def test_follow_ups_and_retries_keep_their_promises_under_fire(new_server, start, tmp_path, job) -> None:
+    """Each kind of fault once, and twice those that only such fleets know. A time-out ends what never returns."""
+    unfit = NOT_ASYNC if job is ASYNC else {"handle_never_returns"}
+    kinds = [kind for kind in CHOSEN if kind not in unfit]
     more = [kind for kind in kinds if kind in OUTCOMES]
-    under_fire(new_server, start, tmp_path, kinds + more, seed, BY_PLAN)
+    under_fire(new_server, start, tmp_path, kinds + more, SEED, job)
 
 
 @ONCE
@@ -64,7 +70,7 @@ def test_the_promises_hold_under_a_short_fire(new_server, start, tmp_path) -> No
 
 
 def under_fire(new_server, start, folder: Path, kinds: list[str], seed: int, job: tuple[str, ...]) -> None:
-    """These kinds of faults in an order by chance, then quiet, then the checker. `job`: SIMPLE or BY_PLAN."""
+    """These kinds of faults in an order by chance, then quiet, then the checker. `job`: SIMPLE, BY_PLAN or ASYNC."""
     write_jobs(folder)
     clock = Clock(folder) if Clock.LIBRARIES else None
     server, started = new_server(*history.OPTIONS, clock=clock), []
@@ -72,13 +78,13 @@ def under_fire(new_server, start, folder: Path, kinds: list[str], seed: int, job
 
         def begin() -> TaskProcess:
             started.append(start(
-                "--redis", proxy.url, "--generate", "jobs:generate", "--interval", "5", "--delivery", "at-least-once",
+                "--redis", proxy.url, "--interval", "5", "--delivery", "at-least-once",
                 "--heartbeat", str(HEARTBEAT), "--wait", "1", *job,
             ))  # fmt: skip
             return started[-1]
 
         nemesis = Nemesis(server, proxy, begin, heartbeat=HEARTBEAT, folder=folder, clock=clock,
-                          retries=job is BY_PLAN)  # fmt: skip
+                          retries=job is not SIMPLE)  # fmt: skip
         chance = random.Random(seed)
         order = kinds[:]
         chance.shuffle(order)
@@ -89,7 +95,7 @@ def under_fire(new_server, start, folder: Path, kinds: list[str], seed: int, job
             end = quiet(server, folder)
             events = history.read(server.folder)
             violations = broken_promises(events, end, started, nemesis)
-            if job is BY_PLAN:
+            if job is not SIMPLE:
                 violations += [*checker.follow_ups_are_whole(events, end), *checker.attempts_are_counted(events, end)]
                 print(what_came(events, end))
         except AssertionError:
