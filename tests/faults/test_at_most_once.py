@@ -1,5 +1,5 @@
 """At-most-once delivery under fire. While no task dies, a message is lost only with the answer that held it. All others
-are handled, have failed or wait, and that once."""
+are handled, have failed or wait, and that once. So are those that follow from them."""
 
 import json
 import os
@@ -46,8 +46,8 @@ def test_a_message_is_lost_only_with_the_answer_that_held_it(new_server, start, 
 
         def begin() -> TaskProcess:
             started.append(start(
-                "--redis", proxy.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "5",
-                "--max-backlog", "0", "--heartbeat", "0.5", "--wait", "1",
+                "--redis", proxy.url, "--generate", "jobs:generate", "--handle", "jobs:handle_by_plan",
+                "--interval", "5", "--max-backlog", "0", "--heartbeat", "0.5", "--wait", "1",
             ))  # fmt: skip
             return started[-1]
 
@@ -72,6 +72,7 @@ def test_a_message_is_lost_only_with_the_answer_that_held_it(new_server, start, 
         *checker.deposed_is_silent(events), *checker.only_the_holder_pushes(events),
         *checker.numbers_are_whole(events),
         *checker.nothing_is_lost(events, end), *checker.nothing_is_invented(events, end),
+        *checker.follow_ups_are_whole(events, end),
         *(v for task in started for v in checker.reports_are_whole(task.lines)),
     ]  # fmt: skip
     hits = sorted(f"{command} {count} x {fault}" for (fault, command), count in proxy.hits.items())
