@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,17 +14,10 @@ import pytest
 
 from gtask.cron.message import parse
 from gtask.cron.position import read
+from tests.schedules import APPEND, HANDLE, NEVER, POLL, drill, handled, runner, seconds
 from tests.servers import ONE_NEW_SERVER, ONE_SERVER, Clock
 from tests.support.processes import environment
 from tests.tasks import TaskProcess, wait_until
-
-HANDLE = """
-def handle(message):
-    with open("handled", "a") as file:
-        file.write(message + "\\n")
-"""
-NEVER = '[a]\ncron = "0 0 31 2 *"'
-POLL = '[poll]\nevery = "1s"\nmissed = "all"\n'
 
 
 def gtask(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -36,26 +28,7 @@ def gtask(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> tupl
 
 @pytest.fixture
 def run(server, start, tmp_path: Path) -> Callable[..., TaskProcess]:
-    """Starts a task of a schedule, with a handle that writes down what it gets."""
-    (tmp_path / "job.py").write_text(HANDLE)
-
-    def run(table: str, *options: str, handle: str | None = "job:handle", **more) -> TaskProcess:
-        (tmp_path / "crontab.toml").write_text(table)
-        own = [] if handle is None else ["--handle", handle]
-        return start(
-            "--redis", server.url, "--cron", "crontab.toml", "--heartbeat", "0.5", "--wait", "1", *own, *options, **more
-        )
-
-    return run
-
-
-def handled(folder: Path) -> list[str]:
-    file = folder / "handled"
-    return file.read_text().splitlines() if file.exists() else []
-
-
-def seconds(messages: list[str]) -> list[int]:
-    return [int(parse(message)[1].timestamp()) for message in messages]
+    return runner(server, start, tmp_path)
 
 
 # -- the file, without Redis
@@ -296,39 +269,48 @@ def test_a_tick_is_there_once_and_in_time(redis, run) -> None:
     assert all(0 <= seconds < 0.5 for seconds in late[1:])
 
 
-def drill(redis, run, tmp_path, *, length: float, kills: int) -> None:
-    """Kills the generator again and again. Each second is there once, and was handled."""
-    tasks = [run(POLL) for _ in range(3)]
-    wait_until(lambda: redis.llen("messages") or handled(tmp_path), "the first tick")
-    began = time.monotonic()
-    for number in range(kills):
-        time.sleep(max(0.0, began + length * number / kills - time.monotonic()))
-        owner = wait_until(lambda: redis.get("generatorId"), "a generator")
-        task = next((task for task in tasks if task.task_id == int(owner)), tasks[0])
-        task.send(signal.SIGKILL)
-        tasks[tasks.index(task)] = run(POLL)
-    time.sleep(max(0.0, began + length - time.monotonic()))
-    redis.set("generatorIsActive", 1, ex=600)
-    wait_until(lambda: not redis.exists("generatorId"), "the generator gives way")
-    last = read(redis.hget("generator", "last").decode())
-    wait_until(
-        lambda: not redis.llen("messages") and last.last.message in handled(tmp_path), "all is handled", timeout=30
-    )
-    got = Counter(seconds(handled(tmp_path)))
-    assert sorted(got) == list(range(min(got), last.last.at + 1)), "a tick is missing"
-    print(f"{len(got)} ticks, {kills} SIGKILLs, handled twice: {sum(got.values()) - len(got)}")
-    assert int(redis.hget("generator", "generated")) == len(got) == last.counts.fired
-    assert len(got) >= length - 3
-
-
-@pytest.mark.serial
 @ONE_SERVER
-def test_each_second_is_there_once_over_three_sigkills(redis, run, tmp_path) -> None:
-    drill(redis, run, tmp_path, length=15, kills=3)
-
-
 @pytest.mark.serial
-@pytest.mark.faults
+@pytest.mark.parametrize("table", [POLL, APPEND], ids=["handle", "command"])
+def test_each_second_is_there_once_over_three_sigkills(redis, run, tmp_path, table: str) -> None:
+    drill(redis, run, tmp_path, table, length=15, kills=3)
+
+
+@Clock.NEEDED
 @ONE_SERVER
-def test_each_second_of_a_minute_is_there_once_over_ten_sigkills(redis, run, tmp_path) -> None:
-    drill(redis, run, tmp_path, length=60, kills=10)
+@pytest.mark.serial
+def test_machines_whose_clocks_are_off_and_are_set_shift_and_double_nothing(redis, run, tmp_path) -> None:
+    """Three seconds behind and ahead, and then an hour; it is killed in between, so that each of them generates."""
+    tasks, clocks = [], []
+    for number, off in enumerate((-3, 3)):
+        (folder := tmp_path / str(number)).mkdir()
+        clocks.append(Clock(folder))
+        clocks[-1].set(off)
+        tasks.append(run(POLL, env=clocks[-1].environment))
+        shown = subprocess.run([sys.executable, "-c", "import time; print(time.time())"], capture_output=True,
+                               env=environment(clocks[-1].environment), check=True).stdout  # fmt: skip
+        assert abs(float(shown) - time.time()) > 1, "the clock was not set, so this test would show nothing"
+
+    def ticks() -> list[int]:
+        return seconds([message.decode() for message in redis.lrange("messages", 0, -1)] + handled(tmp_path))
+
+    def in_time(number: int) -> None:
+        for _ in range(number):
+            before = len(set(ticks()))
+            wait_until(lambda before=before: len(set(ticks())) > before, "the next tick")
+            now = redis.time()
+            assert -0.1 < now[0] + now[1] / 1e6 - max(ticks()) < 0.9, "it is due by Redis' clock"
+
+    wait_until(lambda: len(ticks()) >= 2)
+    in_time(2)
+    for clock, off in zip(clocks, (3600, -3600), strict=True):
+        clock.set(off)
+    in_time(2)
+    owner = int(redis.get("generatorId"))
+    next(task for task in tasks if task.task_id == owner).send(signal.SIGKILL)
+    wait_until(lambda: redis.get("generatorId") not in (None, b"%d" % owner), "the other one generates")
+    before = len(set(ticks()))
+    wait_until(lambda: len(set(ticks())) >= before + 2)
+    in_time(2)
+    got = sorted(ticks())
+    assert got == list(range(got[0], got[0] + len(got)))
