@@ -1,10 +1,17 @@
 """Redis' time, as heartbeats tell it, on machines whose clocks are off."""
 
+from contextlib import suppress
+from types import SimpleNamespace
+from unittest.mock import Mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gtask.server_clock import ServerClock
+from gtask.store import Beat, Member
+from gtask.watch import StandIn
+from tests.support.processes import wait_until
 
 
 class Machine:
@@ -70,3 +77,26 @@ def test_a_machine_that_runs_too_fast_or_too_slow_stays_with_redis(speed: float)
 def test_before_the_first_answer_nobody_knows() -> None:
     with pytest.raises(RuntimeError):
         ServerClock().now()
+
+
+def test_the_thread_that_stands_in_for_the_heartbeat_tells_the_time_too() -> None:
+    """Users' code may hold the event loop for long."""
+    clock = ServerClock()
+    store = SimpleNamespace(beat=lambda member, term: Beat(False, False, 0, 1.0, False, [], time=1_764_244_800.0))
+    stand_in = StandIn(
+        lambda: store,  # type: ignore[arg-type, return-value]
+        SimpleNamespace(member=Member(1, "{}")),  # type: ignore[arg-type]
+        SimpleNamespace(term=None, server_clock=clock),  # type: ignore[arg-type]
+        Mock(),
+        heartbeat=0.001,
+        grace=1,
+    )
+    stand_in.start()
+
+    def told() -> bool:
+        stand_in.late(1.0, None, ending=False, over=False)
+        with suppress(RuntimeError):
+            return 0 <= clock.now() - 1_764_244_800 < 60
+        return False
+
+    wait_until(told, "Redis' time")
