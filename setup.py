@@ -38,6 +38,7 @@ setup(
         "cron": ["cronsim>=2.6", "tzdata"],
         "dev": [
             "build",
+            "celery",
             "coverage>=7.10",
             "cronsim>=2.6",
             "httpx",
