@@ -47,10 +47,12 @@ def plain(function: Callable[[str], Coroutine[Any, Any, object]]) -> Callable[[s
 
 
 def plain_generator(function: Callable[[str], AsyncGenerator[Any, None]]) -> Callable[[str], Iterator[Any]]:
-    """An async generator function as a generator function."""
+    """An async generator function as a generator function, for `handle`: what it yields is used when it has ended."""
 
     def generator(message: str) -> Generator[Any, None, None]:
-        yield from Stream(function, message)
+        items = Stream(function, message)
+        items.ahead = True
+        yield from items
 
     return generator
 
@@ -265,10 +267,9 @@ class _Bridge:
 def _in_gevents_thread(fork: Callable[..., int]) -> Callable[..., int]:
     """Refuses to start a process elsewhere. gevent itself would start it, and then raise an error: only the loop of its
     own thread can wait for processes."""
-    gevents = get_hub()
 
     def checked(*args: Any, **options: Any) -> int:
-        if get_hub() is not gevents:
+        if not get_hub().loop.default:
             raise RuntimeError("a coroutine, or a thread of asyncio's, can start no process; give subprocess.run to "
                                "loop.run_in_executor, with a ThreadPoolExecutor of your own")  # fmt: skip
         return fork(*args, **options)

@@ -218,6 +218,27 @@ def test_asyncio_works(server, redis, start, tmp_path) -> None:
     assert "exit functions" not in task.stderr
 
 
+POOLED = """
+import asyncio, concurrent.futures, subprocess
+
+processes = concurrent.futures.ProcessPoolExecutor(1)
+
+async def handle(message):
+    command = ["echo", message]
+    loop = asyncio.get_running_loop()
+    assert await loop.run_in_executor(processes, subprocess.check_output, command) == b"hello\\n"
+"""
+
+
+def test_a_process_of_an_executor_may_start_processes(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(POOLED)
+    handles_only(redis)
+    redis.rpush("messages", *["hello"] * 5)
+    task = start("--redis", server.url, "--handle", "job:handle")
+    wait_until(lambda: task.total("processed") == 5)
+    assert failures(redis) == {}
+
+
 STARTING = """
 import asyncio, os, pathlib, subprocess
 
