@@ -170,6 +170,10 @@ async def handle(message):
         assert await anyio.to_thread.run_sync(blocks, message) == message
     elif message == "current":
         assert gtask.current().attempt == 1 and await asyncio.to_thread(lambda: gtask.current().task_id) == 1
+    elif message == "busy":
+        waiting = loop.run_in_executor(None, time.sleep, 0.05)
+        while not waiting.done():
+            await asyncio.sleep(0)
     elif message == "process":
         done = await loop.run_in_executor(executor, lambda: subprocess.run(["echo", "hello"], capture_output=True))
         assert done.stdout == b"hello\\n"
@@ -201,8 +205,8 @@ async def handle(message):
     assert customer.get() == message
 """
 USES = [
-    "to_thread", "executor", "pool", "native", "anyio", "current", "process", "timeout", "group", "streams", "names",
-    "datagrams",
+    "to_thread", "executor", "pool", "native", "anyio", "current", "busy", "process", "timeout", "group", "streams",
+    "names", "datagrams",
 ]  # fmt: skip
 
 
@@ -216,6 +220,29 @@ def test_asyncio_works(server, redis, start, tmp_path) -> None:
     task.send(signal.SIGTERM)
     assert task.wait() == 0
     assert "exit functions" not in task.stderr
+
+
+MEETING = """
+import asyncio, gtask, pathlib
+
+everybody = asyncio.Barrier(20)
+found = set()
+
+async def handle(message):
+    await everybody.wait()
+    found.add(id(gtask.current()))
+    pathlib.Path("found").write_text(str(len(found)))
+"""
+
+
+def test_each_coroutine_has_the_context_of_its_message(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(MEETING)
+    handles_only(redis)
+    redis.rpush("messages", *range(20))
+    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "20")
+    wait_until(lambda: task.total("processed") == 20)
+    assert failures(redis) == {}
+    assert (tmp_path / "found").read_text() == "20"
 
 
 POOLED = """
@@ -459,7 +486,9 @@ def test_a_blocked_loop_costs_neither_flag_nor_membership(server, redis, start, 
 # -- the end
 
 LASTING = """
-import asyncio, ctypes, pathlib
+import asyncio, atexit, ctypes, pathlib, time
+
+atexit.register(time.sleep, 0.2)  # greenlets run meanwhile, and must not hear of the cancellation
 
 async def handle(message):
     pathlib.Path("begun " + message).touch()
