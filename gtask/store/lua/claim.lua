@@ -1,7 +1,7 @@
 -- needs: constants call due
 -- Promise: in one step it acknowledges exactly the finished messages, stores what came of them, and moves the next
 -- messages into this task's in-flight list. What comes of a message is nothing, a failure record in `errors`, follow-up
--- messages at the tail of `messages`, or that the message itself comes again (`later`). Only then it does not count as
+-- messages at the tail of `messages`, or that the message itself comes again (`later`); such a one does not count as
 -- processed.
 -- May be repeated: the same call gives the same answer and changes nothing. If it asks for fewer `bytes` than before,
 -- what does not fit any more goes back to the queue. An older call gives nothing. A task that was reaped is refused,
@@ -68,8 +68,9 @@ local function stage(message)
   return known and tonumber(string.match(known, '^%d+')) or 0
 end
 local function clear(message)
-  if suspected then redis.call('HDEL', suspects, redis.sha1hex(message)) end
-  if tried then redis.call('HDEL', attempts, redis.sha1hex(message)) end
+  local hash = (suspected or tried) and redis.sha1hex(message)
+  if suspected then redis.call('HDEL', suspects, hash) end
+  if tried then redis.call('HDEL', attempts, hash) end
 end
 
 -- Another program may keep something in these keys that is no sorted set or no list. Then this fails, before anything is
@@ -134,10 +135,13 @@ if failed > 0 then
   end
   redis.call('HINCRBY', totals, 'errors', failed)
 end
+local longest = 0
 for i = first_later, these - 1, 4 do
   redis.call('HSET', attempts, redis.sha1hex(ARGV[i]), ARGV[i + 2] .. ' ' .. ARGV[i + 3])
-  local life = KEEP_ATTEMPTS + ARGV[i + 1]
-  if redis.call('PTTL', attempts) < life then redis.call('PEXPIRE', attempts, life) end
+  longest = math.max(longest, tonumber(ARGV[i + 1]))
+end
+if postponed > 0 and redis.call('PTTL', attempts) < KEEP_ATTEMPTS + longest then
+  redis.call('PEXPIRE', attempts, string.format('%.0f', KEEP_ATTEMPTS + longest))
 end
 local processed = finished - postponed
 if processed > 0 then redis.call('HINCRBY', totals, 'processed', processed) end
