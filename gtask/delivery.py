@@ -294,9 +294,12 @@ class AtLeastOnce(Hand):
         self._near, self._long = self._then
         self._suspects, messages, tried = reply
         if tried or self._tried:
-            known = {**self._tried, **{message: Tried(*numbers) for message, numbers in tried.items()}}
+            # Of what was handed out just now Redis has told all that it knows. It forgets the attempts at a message when
+            # an equal one is finished for good, and what was known here must not outlive that.
+            told = {message: Tried(*numbers) for message, numbers in tried.items()}
+            known = {**self._tried, **dict.fromkeys(messages, NEVER), **told}
             in_hand = {*self._near, *self._long, *messages}
-            self._tried = {message: numbers for message, numbers in known.items() if message in in_hand}
+            self._tried = {m: numbers for m, numbers in known.items() if numbers is not NEVER and m in in_hand}
         self.blocked = self._suspects in (Suspects.WAIT_FOR_US, Suspects.IN_HAND)
         if messages:
             if self.blocked:

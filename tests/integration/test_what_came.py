@@ -172,6 +172,21 @@ def test_equal_messages_stay_apart_and_share_their_attempts(redis, hands) -> Non
     assert [round(seconds, -1) for _, seconds in later(redis)] == [20, 20, 20, 30]
 
 
+def test_equal_messages_of_which_one_has_failed_for_good_are_tried_again_all_the_same(redis, hands) -> None:
+    """While one is in hand there is always another one in hand, too."""
+    retries, messages = 3, 40
+    redis.rpush("messages", *["a"] * messages)
+    task, made = hands(), 0
+    task.take(4)
+    while task.started:
+        used_up = task.hand.tried("a").failures >= retries
+        task.finish("a", fail=used_up, outcome=again(0))
+        task.take(1)
+        made += 1
+    assert totals(redis) == {"processed": messages, "errors": messages, "postponed": made - messages}
+    assert made > 0.8 * (retries + 1) * messages, "as many attempts as different ones would have had, or nearly so"
+
+
 def test_a_clock_that_steps_back_does_not_make_anything_wait_longer(redis, hands) -> None:
     names = [str(n) for n in range(150)]
     redis.rpush("messages", *names, "now")
