@@ -294,7 +294,7 @@ class AtLeastOnce(Hand):
         self._near, self._long = self._then
         self._suspects, messages, tried = reply
         if tried or self._tried:
-            # Of what was handed out just now Redis has told all that it knows. It forgets the attempts at a message when
+            # Of what it has just handed out Redis has told all that it knows. It forgets the attempts at a message when
             # an equal one is finished for good, and what was known here must not outlive that.
             told = {message: Tried(*numbers) for message, numbers in tried.items()}
             known = {**self._tried, **dict.fromkeys(messages, NEVER), **told}
