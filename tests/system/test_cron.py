@@ -187,6 +187,24 @@ def test_a_position_that_is_none_of_a_schedule_is_said_once_and_it_begins_now(re
 
 
 @ONE_SERVER
+def test_a_position_of_many_entries_is_too_long_for_a_heartbeat_and_goes_on_all_the_same(redis, run) -> None:
+    table = "".join(f'["an-entry-whose-name-is-long-{n}"]\nevery = "{n + 1}s"\nmissed = "all"\n' for n in range(150))
+    first = run(table)
+    wait_until(lambda: redis.llen("messages"))
+    first.kill()
+    assert redis.hstrlen("generator", "last") > 4096
+    redis.delete("generatorIsActive", "generatorId")
+    second = run(table)
+    wait_until(second.is_generator)
+    before = redis.llen("messages")
+    wait_until(lambda: redis.llen("messages") > before)
+    messages = [message.decode() for message in redis.lrange("messages", 0, -1)]
+    assert messages == sorted(messages, key=lambda message: parse(message)[::-1])
+    got = seconds([message for message in messages if message.startswith("an-entry-whose-name-is-long-0@")])
+    assert got == list(range(got[0], got[0] + len(got)))
+
+
+@ONE_SERVER
 def test_after_a_rewind_ticks_are_fired_again(server, redis, run, tmp_path) -> None:
     table = '[a]\nevery = "1d"\nmissed = "all"\nwithin = "1000d"\n'
     first = run(table)

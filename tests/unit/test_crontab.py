@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gtask.cron import crontab
 from gtask.exceptions import UsageError
@@ -126,3 +128,44 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as refused:
             crontab.load(f"{tmp_path}/{name}")
         assert str(refused.value) == f"{tmp_path}/{name}: {why}"
+
+
+FIELD = st.text("0123456789*/,-LW#", max_size=6) | st.sampled_from(["*", "SUN", "JAN-MAR", "1#2", "5L", "*/7"])
+VALUES = st.text(max_size=20) | st.integers() | st.floats() | st.booleans() | st.lists(st.text(max_size=5), max_size=3)
+
+
+@given(st.lists(FIELD, min_size=5, max_size=6).map(" ".join), st.sampled_from(["UTC", "Europe/Berlin"]))
+@settings(deadline=None)
+def test_whatever_stands_for_a_cron_line_has_ticks_or_is_refused(line: str, zone: str) -> None:
+    try:
+        [entry] = crontab.read(f'[a]\ncron = "{line}"\ntimezone = "{zone}"')
+    except ValueError as error:
+        why = str(error)
+        assert why.startswith("[a] cron ")
+    else:
+        assert 0 < next(entry.schedule.after(0)) < next(entry.schedule.after(2**31), 2**40)
+
+
+@given(st.dictionaries(st.sampled_from(crontab.FIELDS), VALUES, min_size=1), st.booleans())
+def test_whatever_stands_in_a_field_is_taken_or_refused(fields: dict[str, object], valid: bool) -> None:
+    fields = {"every": "1s"} | fields if valid else fields
+    table = "\n".join(f"{name} = {toml(value)}" for name, value in fields.items())
+    try:
+        [entry] = crontab.read(f"[a]\n{table}")
+    except ValueError as error:
+        why = str(error)
+        assert "[a]" in why
+    else:
+        assert entry.within >= 1
+
+
+def toml(value: object) -> str:
+    """A value as the file has it."""
+    match value:
+        case str():
+            return '"' + "".join(f"\\U{ord(c):08x}" for c in value) + '"'
+        case bool() | float():
+            return str(value).lower()
+        case list():
+            return "[" + ", ".join(map(toml, value)) + "]"
+    return str(value)
