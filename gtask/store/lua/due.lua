@@ -3,7 +3,6 @@
 -- apart, and those that are due at the same moment come in the order in which they were put off.
 local DUE_AT_ONCE, DUE_BYTES = 100, 1048576 -- so many messages, but no more after about so many bytes, return in one step
 local SMALL_STEP = 1 -- seconds: by so much the clock may step back, and what comes later for it is left alone
-local ORDINAL = '^' .. string.rep('%d', 16) .. ' (.*)$'
 
 local function clock()
   local time = redis.call('TIME')
@@ -41,9 +40,10 @@ local function return_due(later, messages)
     end
     step = 2 * step
   end
+  local ordinal = '^' .. string.rep('%d', 16) .. ' (.*)$'
   for i = #due, 1, -1 do
     -- What has no ordinal was put there by another program. It is a message like any other.
-    redis.call('LPUSH', messages, string.match(due[i], ORDINAL) or due[i])
+    redis.call('LPUSH', messages, string.match(due[i], ordinal) or due[i])
     redis.call('ZREM', later, due[i])
   end
 end
