@@ -9,7 +9,7 @@ from docopt import docopt
 USAGE = """Benchmarks of gtask and gmonitor, each on a server of its own.
 
 Usage:
-  benchmarks (throughput | failover | fleet | footprint | cost | all) [options]
+  benchmarks (throughput | failover | fleet | footprint | cost | schedule | all) [options]
   benchmarks docs [options]
 
 Commands:
@@ -18,6 +18,7 @@ Commands:
   fleet          what 10, 100 and 1,000 idle tasks cost
   footprint      start-up, memory, the monitor's CPU
   cost           what a death, long-running messages and long lists cost
+  schedule       a task due each second whose beats are killed, beside RedBeat
   all            all of these
   docs           writes the tables and plots of the runs in --json into docs/
 
@@ -28,7 +29,7 @@ Options:
   -h, --help     show this
 """
 
-COMMANDS = ("throughput", "failover", "fleet", "footprint", "cost")
+COMMANDS = ("throughput", "failover", "fleet", "footprint", "cost", "schedule")
 
 
 def main() -> None:
