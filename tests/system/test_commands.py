@@ -176,6 +176,23 @@ def test_what_ignores_term_is_killed_with_all_that_it_has_started(job) -> None:
     assert not it.processes
 
 
+@pytest.mark.serial
+@pytest.mark.parametrize("command", [ALIVE, FAMILY])
+def test_the_time_limit_of_the_task_ends_a_command_too(job, command: str) -> None:
+    it = job("--timeout", "2")
+    it.push(command)
+    assert it.errors()[0].startswith("time-out: not handled within --timeout 2")
+    assert not it.processes
+    assert it.has("started")
+
+
+def test_a_command_that_fails_is_tried_again(job) -> None:
+    it = job("--retries", "1", "--backoff", "100ms")
+    it.push("sh -c 'echo x >> runs; exit 7'")
+    assert it.errors()[0].startswith("exit code 7")
+    assert it.has("runs").read_text() == "x\nx\n"
+
+
 def test_what_a_command_leaves_in_its_group_is_ended(job) -> None:
     it = job()
     it.push("sh -c '(sleep 600 &) ; sleep 600 & echo left'")
