@@ -11,23 +11,24 @@ whoever waits would wait for ever, and each log line takes such a lock.
 import asyncio
 import atexit
 import logging
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from contextvars import copy_context
 from functools import cache, partial
-from time import perf_counter
+from time import monotonic, perf_counter
 from types import FrameType
 from typing import Any
 
 import gevent.os
 import gevent.subprocess
-from gevent import get_hub
+from gevent import get_hub, getcurrent
 from gevent.event import Event
 from gevent.monkey import get_original
 from gevent.queue import SimpleQueue
 
 from gtask.aio import Drawing
-from gtask.places import frames_of, place_of
+from gtask.places import frames_of, place_in, place_of
 from gtask.text import one_line
 from gtask.yielding import SLICE, let_others_run
 
@@ -35,10 +36,12 @@ log = logging.getLogger(__name__)
 
 THREADS = 32  # as many as asyncio itself has at most
 READ = 1  # of libev
+TOLD_AFTER = 2.0  # seconds until the log says who holds the loop
 LAST_CALL = 1.0  # seconds in which coroutines that were not finished can close what they have open
 
 _start_thread = get_original("_thread", "start_new_thread")
 _allocate_lock = get_original("_thread", "allocate_lock")
+_get_ident = get_original("_thread", "get_ident")
 
 
 def plain(function: Callable[[str], Coroutine[Any, Any, object]]) -> Callable[[str], object]:
@@ -226,6 +229,8 @@ class _Bridge:
         self.to_hub = _Passage(self._gevents.loop.run_callback_threadsafe)
         self._begun = _closed_lock()
         self._closed = _closed_lock()
+        self._looping: Any = None  # the greenlet in which the loop runs
+        self._ident = 0
 
     def start(self) -> None:
         """Starts the thread. What it has begun is closed before the exit functions that were registered earlier run,
@@ -235,8 +240,25 @@ class _Bridge:
         atexit.register(self._end)
         for module in (gevent.os, gevent.subprocess):
             module.fork_and_watch = _in_gevents_thread(module.fork_and_watch)
+        gevent.spawn(self._watch)
+
+    def _watch(self) -> None:
+        """Says who holds up the coroutines. What is told is told again when it has doubled."""
+        tell_at = TOLD_AFTER
+        while True:
+            gevent.sleep(TOLD_AFTER / 2)
+            held = self.loop.held
+            if held < TOLD_AFTER:
+                tell_at = TOLD_AFTER
+            elif held >= tell_at:
+                tell_at = 2 * held
+                # Either the loop's greenlet runs, or it waits in something patched.
+                frame = self._looping.gr_frame or sys._current_frames().get(self._ident)
+                place = "" if frame is None else place_in(frame)
+                log.warning("no other coroutine has run here for %.1f s: %s", held, place or "an unknown place")
 
     def _run(self) -> None:
+        self._looping, self._ident = getcurrent(), _get_ident()
         self.loop = _Loop(self._gevents)
         self.to_loop = _Passage(self.loop.call_soon_threadsafe)
         asyncio.set_event_loop(self.loop)
@@ -298,8 +320,16 @@ class _Selector(get_original("selectors", "DefaultSelector")):  # type: ignore[m
         self._found = Event()
         self._watcher = get_hub().loop.io(self.fileno(), READ)
         self._yield_at = 0.0
+        self.left: float | None = None  # when this found something to do, which is not done; on the monotonic clock
 
     def select(self, timeout: float | None = None) -> Any:
+        self.left = None
+        try:
+            return self._select(timeout)
+        finally:
+            self.left = monotonic()
+
+    def _select(self, timeout: float | None) -> Any:
         if perf_counter() >= self._yield_at:
             let_others_run()
             self._yield_at = perf_counter() + SLICE
@@ -321,9 +351,16 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def __init__(self, gevents: Any) -> None:
         """`gevents`: the hub of the thread that has started this one."""
-        super().__init__(_Selector())
+        self._looks = _Selector()
+        super().__init__(self._looks)
         self._gevents = gevents
         self._threads = _Threads()
+
+    @property
+    def held(self) -> float:
+        """For how many seconds one coroutine has not let the others run; 0 while there is nothing to do."""
+        left = self._looks.left
+        return 0.0 if left is None else monotonic() - left
 
     def run_in_executor(  # type: ignore[override] # asyncio's own binds the types of func and args
         self, executor: Any, func: Callable[..., Any], *args: Any

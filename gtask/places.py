@@ -26,12 +26,11 @@ def place_of(error: BaseException) -> str:
 
 def place_in(frame: FrameType) -> str:
     """The same for a frame that is running, of this thread or another."""
-    stack = extract_stack(frame)
     for waiting, _ in walk_stack(frame):
         if _ELSEWHERE in waiting.f_code.co_varnames:
-            stack.extend(StackSummary.extract((frame, frame.f_lineno) for frame in waiting.f_locals[_ELSEWHERE]()))
-            break
-    return _innermost(stack)
+            frames = waiting.f_locals[_ELSEWHERE]()
+            return _innermost(StackSummary.extract((frame, frame.f_lineno) for frame in frames))
+    return _innermost(extract_stack(frame))
 
 
 def frames_of(awaitable: object) -> Iterator[FrameType]:

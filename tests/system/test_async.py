@@ -2,6 +2,7 @@
 functions holds for them."""
 
 import json
+import re
 import signal
 import ssl
 import subprocess
@@ -223,12 +224,14 @@ def test_asyncio_works(server, redis, start, tmp_path) -> None:
 
 
 MEETING = """
-import asyncio, gtask, pathlib
+import asyncio, ctypes, gtask, pathlib
 
 everybody = asyncio.Barrier(20)
 found = set()
 
 async def handle(message):
+    if message == "first":
+        ctypes.CDLL(None).usleep(500_000)  # meanwhile the others are sent to the loop, and all begin at once
     await everybody.wait()
     found.add(id(gtask.current()))
     pathlib.Path("found").write_text(str(len(found)))
@@ -238,7 +241,7 @@ async def handle(message):
 def test_each_coroutine_has_the_context_of_its_message(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(MEETING)
     handles_only(redis)
-    redis.rpush("messages", *range(20))
+    redis.rpush("messages", "first", *range(19))
     task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "20")
     wait_until(lambda: task.total("processed") == 20)
     assert failures(redis) == {}
@@ -481,6 +484,7 @@ def test_a_blocked_loop_costs_neither_flag_nor_membership(server, redis, start, 
         assert redis.hget("generator", "term") == b"1"
     assert redis.get("taskId") == b"1"
     assert "nothing else has run here" not in task.stderr
+    assert re.search(r"no other coroutine has run here for \d\.\d s: job\.py:[67] block", task.stderr)
 
 
 # -- the end
