@@ -137,7 +137,7 @@ def _put_off(step: list[list[str]]) -> Iterator[PutOff]:
     the message's hash."""
     numbers = {words[2]: words[3] for words in step if words[:2] == ["HSET", "messages:attempts"]}
     for words in step:
-        if words[:2] == ["ZADD", "messages:later"]:
+        if words[:3] == ["ZADD", "messages:later", "NX"]:  # without NX it is there already, and its time is set anew
             message = words[-1].partition(" ")[2]
             attempts, failures = numbers[hashlib.sha1(message.encode("utf-8", "surrogateescape")).hexdigest()].split()
             yield PutOff(pushed(message), int(attempts), int(failures))

@@ -5,8 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from gtask.delivery import AtLeastOnce
+from gtask.outcome import Later, Outcome
 from tests.faults import checker, history, plan
 from tests.faults.history import Elected, Emptied, End, Event, Followed, Lost, Pushed, PutOff, Takeover
+from tests.hands import Hands
+from tests.servers import ONE_NEW_SERVER
 from tests.tasks import wait_until
 
 A, B = "100.1", "200.1"  # authors
@@ -202,3 +206,19 @@ def test_the_history_is_what_the_server_wrote_also_over_restarts(new_server) -> 
         assert not client.keys()
         client.eval(push, 0, "1 300.1")
     assert history.read(server.folder) == [*before, Emptied(), Pushed(1, "300.1")]
+
+
+@ONE_NEW_SERVER
+def test_what_came_of_messages_is_read_as_the_server_wrote_it(new_server) -> None:
+    server = new_server(*history.OPTIONS)
+    task = Hands(server, AtLeastOnce)
+    with server.client() as client:
+        client.rpush("messages", "5 100.1", "8 100.1")
+        task.take(2)
+        task.finish("5 100.1", outcome=Outcome(followups=(b"5 100.1+0",)))
+        task.finish("8 100.1", outcome=Outcome("no", later=Later(1000)))
+        task.take(0)
+        [(item, at)] = client.zrange("messages:later", 0, -1, withscores=True)
+        client.zadd("messages:later", {item: at - 1})  # as when the clock has stepped back
+    task.store.close()
+    assert history.read(server.folder) == [Followed(Pushed(5, "100.1+0")), PutOff(EIGHT, 1, 1)]

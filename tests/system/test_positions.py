@@ -1,7 +1,6 @@
 """A position beside the message, or alone: where generation goes on, for sources whose messages do not say it."""
 
 import signal
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -133,18 +132,21 @@ def test_a_filtering_source_over_fifty_takeovers(redis, run, tmp_path) -> None:
         owner = redis.get("generatorId")
         return next((task for task in tasks if owner and task.task_id == int(owner)), None)
 
+    def last() -> int:
+        return int(redis.hget("generator", "last") or 0)
+
     for number in range(50):
+        before = last()
+        wait_until(lambda before=before: last() > before, "the position to move", timeout=60)
         # The term first: whoever is seen to generate after that, or has ceased to by then, makes room for a later one.
         term = redis.hget("generator", "term")
         task = wait_until(generator, "a generator", timeout=60)
-        time.sleep(0.05)
         task.send(signal.SIGTERM if number % 2 else signal.SIGKILL)
         tasks[tasks.index(task)] = run("filtering")
         wait_until(lambda term=term: redis.hget("generator", "term") != term, "a takeover", timeout=60)
     redis.set("generatorIsActive", 1, ex=600)
     wait_until(lambda: not redis.exists("generatorId"), "the generator to give way")
-    last, generated = map(int, redis.hmget("generator", "last", "generated"))
-    assert generated == last // 1000 > 0
+    assert int(redis.hget("generator", "generated")) == last() // 1000 > 0
     assert int(redis.hget("generator", "term")) >= 51
     starts = sorted(int(line) for file in tmp_path.glob("starts.*") for line in file.read_text().split())
     assert len(starts) >= 51
