@@ -246,8 +246,10 @@ def test_the_message_at_which_a_task_has_been_for_longest_is_shown_while_it_take
     assert seen["longest"]["message"] == began and seen["longest"]["seconds"] >= 1.5
     out = status()[1]
     assert re.search(rf"^ +has been at {re.escape(repr(began))} for \d+\.\d s$", out, flags=re.MULTILINE), out
-    (tmp_path / "go").touch()
-    wait_until(lambda: not redis.exists(f"tasks:longest:{task.task_id}"), "the end of it")
+    with server.monitor() as monitor:
+        (tmp_path / "go").touch()
+        wait_until(lambda: monitor.of("DEL", f"tasks:longest:{task.task_id}"), "the end of it, told with a heartbeat")
+        wait_until(lambda: not redis.exists(f"tasks:longest:{task.task_id}"))
     [seen] = json.loads(status("--json")[1])["tasks"]
     assert seen["longest"] is None and "has been at" not in status()[1]
 
