@@ -4,13 +4,14 @@ import importlib.util
 import json
 import os.path
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from gtask.places import place_in, place_of, place_of_function
+from gtask.places import frames_of, place_in, place_of, place_of_function
 
 JOBS = """
 import json, sys
@@ -83,3 +84,47 @@ def test_a_running_frame_and_a_function_are_named_in_the_same_way(load: Load) ->
     assert place_in(jobs.here("")) == "jobs.py:11 here"
     assert place_of_function(jobs.handle.__code__) == "jobs.py:4 handle"
     assert place_in(sys._getframe()).endswith("a_running_frame_and_a_function_are_named_in_the_same_way")
+
+
+# -- coroutines that wait
+
+
+@types.coroutine
+def waiting() -> Iterator[None]:
+    yield
+
+
+async def rows() -> AsyncIterator[str]:
+    await waiting()
+    yield "row"
+
+
+async def through_rows() -> None:
+    async for _ in rows():
+        pass
+
+
+async def through_a_coroutine() -> None:
+    await through_rows()
+
+
+def test_the_frames_of_a_coroutine_lead_to_what_it_waits_for_also_through_an_async_generator() -> None:
+    coroutine = through_a_coroutine()
+    coroutine.send(None)
+    assert [frame.f_code.co_name for frame in frames_of(coroutine)] == [
+        "through_a_coroutine", "through_rows", "rows", "waiting",
+    ]  # fmt: skip
+    coroutine.close()
+    assert list(frames_of(coroutine)) == []
+
+
+def test_a_frame_that_waits_for_code_elsewhere_is_where_that_code_is() -> None:
+    coroutine = through_a_coroutine()
+    coroutine.send(None)
+
+    def waits() -> str:
+        __elsewhere__ = lambda: frames_of(coroutine)  # noqa: E731, F841
+        return place_in(sys._getframe())
+
+    assert waits().endswith(" waiting")
+    coroutine.close()
