@@ -435,7 +435,7 @@ def test_tls_and_names_of_hosts_work(server, redis, start, tmp_path, secure: str
     assert failures(redis) == {}
     task.send(signal.SIGTERM)
     assert task.wait() == 0
-    assert task.stderr == ""
+    assert "rror" not in task.stderr and "exit functions" not in task.stderr
 
 
 # -- a loop that is blocked
