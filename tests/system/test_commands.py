@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,8 @@ def job(server, redis, start, tmp_path):
     yield begin
     for each in jobs:
         for pid in each.everybody:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended since it was found
+                os.kill(pid, signal.SIGKILL)
 
 
 # Its end
