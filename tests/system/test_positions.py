@@ -115,10 +115,11 @@ def test_what_is_no_pair_of_message_and_position_ends_the_term(redis, run, funct
 
 @ONE_SERVER
 def test_what_was_drawn_before_an_error_keeps_its_own_position(redis, run) -> None:
+    """The one before it was pushed. It is not looked for in the queue: after the error the task handles it itself."""
     run("broken_off")
     wait_until(lambda: redis.hget("generator", "error"))
-    assert redis.lrange("messages", 0, -1)[0] == b"first"
-    assert redis.hget("generator", "last") == b"1"
+    generated, last = redis.hmget("generator", "generated", "last")
+    assert (int(generated or 0) >= 1, last) == (True, b"1")
 
 
 @ONE_SERVER

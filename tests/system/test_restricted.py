@@ -120,8 +120,9 @@ def test_a_server_that_is_loading_is_said_so(new_server: NewServer, start, comma
 
 
 def test_status_looks_at_a_full_redis(new_server: NewServer, start) -> None:
+    """The generator keeps its flag for two heartbeats in which it cannot push."""
     server = new_server()
-    task = start("--redis", server.url, "--interval", "20", "--heartbeat", "0.5")
+    task = start("--redis", server.url, "--interval", "20", "--heartbeat", "15")
     wait_until(task.is_generator, "a generator")
     with server.client() as client:
         client.config_set("maxmemory", "1")
