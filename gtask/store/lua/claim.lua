@@ -1,4 +1,4 @@
--- needs: constants call due
+-- needs: constants call due append
 -- Promise: in one step it acknowledges exactly the finished messages, stores what came of them, and moves the next
 -- messages into this task's in-flight list. What comes of a message is nothing, a failure record in `errors`, follow-up
 -- messages at the tail of `messages`, or that the message itself comes again (`later`); such a one does not count as
@@ -84,9 +84,7 @@ if followups + postponed > 0 then
   redis.call('LLEN', messages)
   if followups > 0 then redis.call('HINCRBY', totals, 'followups', followups) end
   local ordinal = postponed > 0 and redis.call('HINCRBY', totals, 'postponed', postponed)
-  for i = first_followup, first_later - 1, 1000 do
-    redis.call('RPUSH', messages, unpack(ARGV, i, math.min(i + 999, first_later - 1)))
-  end
+  append(messages, first_followup, first_later - 1)
   local now = clock()
   for i = these - 4, first_later, -4 do
     put_off(later, ARGV[i], now + ARGV[i + 1] / 1000, ordinal)
@@ -130,9 +128,7 @@ for i = first, #ARGV do
   clear(ARGV[i])
 end
 if failed > 0 then
-  for i = 12, 11 + failed, 1000 do
-    redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 11 + failed)))
-  end
+  append(errors, 12, 11 + failed)
   redis.call('HINCRBY', totals, 'errors', failed)
 end
 local longest = 0

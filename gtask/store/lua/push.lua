@@ -1,4 +1,4 @@
--- needs: constants fence
+-- needs: constants fence append
 -- Promise: only the owner of the flag pushes in its term, each message once and in order. The count of messages, the
 -- position `last` and the time of the last push change in the same step.
 -- May be repeated: the pushes of a term are numbered from 1 on. One that has arrived already is recognised by its number
@@ -25,10 +25,7 @@ local postponed = redis.call('ZCARD', later)
 if done == step then return redis.call('LLEN', messages) + postponed end
 if done ~= step - 1 then return -1 end
 generated = (generated or 0) + count -- fails here, before anything is pushed, when another program's text stands there
-local length
-for i = first, #ARGV, 1000 do
-  length = redis.call('RPUSH', messages, unpack(ARGV, i, math.min(i + 999, #ARGV)))
-end
+local length = append(messages, first, #ARGV)
 if what == 'ended' then
   redis.call('HSET', generator, 'step', step, 'ended', 1)
 elseif not length then

@@ -1,4 +1,4 @@
--- needs: call
+-- needs: call append
 -- Promise: what came of handled messages is stored once (at-most-once delivery): failure records reach `errors`, and
 -- follow-up messages the tail of `messages`.
 -- May be repeated: a call that has arrived already changes nothing. A gap in the numbers does no harm here, because the
@@ -19,11 +19,7 @@ redis.call('LLEN', messages)
 -- and are refused before anything is changed; failures alone are taken, because then this script frees some first.
 if followups > 0 then redis.call('HINCRBY', totals, 'followups', followups) end
 redis.call('HDEL', claims, id)
-for i = 5, 4 + failed, 1000 do
-  redis.call('RPUSH', errors, unpack(ARGV, i, math.min(i + 999, 4 + failed)))
-end
-for i = first_followup, #ARGV, 1000 do
-  redis.call('RPUSH', messages, unpack(ARGV, i, math.min(i + 999, #ARGV)))
-end
+append(errors, 5, 4 + failed)
+append(messages, first_followup, #ARGV)
 store_call(claims, id, seq, 0, 0, 0, 0, 0)
 return 1
