@@ -38,10 +38,14 @@ def encoded(item: object) -> tuple[bytes | None, bytes | None]:
     UnicodeEncodeError for a lone surrogate."""
     if isinstance(item, tuple):
         return _encoded_pair(item)
+    return _message(item), None
+
+
+def _message(item: object) -> bytes:
     data = to_bytes(item) if isinstance(item, str) else item
     if not isinstance(data, bytes):
         raise NoMessage(f"{type(item).__name__}; a message is str or bytes")
-    return data, None
+    return data
 
 
 def _encoded_pair(pair: tuple[Any, ...]) -> tuple[bytes | None, bytes]:
@@ -64,14 +68,10 @@ class Followups:
 
     def add(self, item: object) -> None:
         """Raises NoMessage."""
-        data = item
-        if isinstance(item, str):
-            try:
-                data = to_bytes(item)
-            except UnicodeEncodeError as error:
-                raise NoMessage(f"a str that is no text: {error}") from error
-        if not isinstance(data, bytes):
-            raise NoMessage(f"{type(item).__name__}; a message is str or bytes")
+        try:
+            data = _message(item)
+        except UnicodeEncodeError as error:
+            raise NoMessage(f"a str that is no text: {error}") from error
         self._bytes += len(data)
         if len(self.messages) == MOST_FOLLOWUPS or self._bytes > MOST_FOLLOWUP_BYTES:
             raise NoMessage(f"more than one step takes, {MOST_FOLLOWUPS:,} messages or {MOST_FOLLOWUP_BYTES:,} bytes; "
