@@ -4,8 +4,8 @@ import random
 from collections import Counter
 
 from tests.recipes.recipe import needs
-from tests.recipes.web import Handler, serve
 from tests.servers import OTHER_SERVER
+from tests.support.web import Handler, serve
 from tests.tasks import wait_until
 
 PAGES = 2000

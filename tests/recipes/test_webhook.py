@@ -4,8 +4,8 @@ import threading
 from collections import Counter
 
 from tests.recipes.recipe import needs
-from tests.recipes.web import Handler, serve
 from tests.servers import ONE_SERVER
+from tests.support.web import Handler, serve
 from tests.tasks import wait_until
 
 EVENTS = 3000

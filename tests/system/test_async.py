@@ -6,14 +6,13 @@ import re
 import signal
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.servers import ONE_SERVER
+from tests.support import web
 from tests.tasks import PATIENCE, wait_until
 
 pytestmark = ONE_SERVER
@@ -402,27 +401,16 @@ def secure(tmp_path) -> Iterator[str]:
         check=True, capture_output=True,
     )  # fmt: skip
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "5")
-            self.end_headers()
-            self.wfile.write(b"hello")
+    class Answer(web.Handler):
+        protocol_version = "HTTP/1.0"  # each request has a connection of its own
 
-        def log_message(self, *arguments: object) -> None:
-            pass
+        def do_GET(self) -> None:
+            self.answer(200, "hello")
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.daemon_threads = True
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"https://localhost:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with web.serve(Answer, "localhost", context) as url:
+        yield url
 
 
 @pytest.mark.parametrize("library", SECURE)

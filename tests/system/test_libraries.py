@@ -5,11 +5,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.servers import ONE_SERVER
+from tests.support import web
 from tests.tasks import PATIENCE, wait_until
 
 pytestmark = ONE_SERVER
@@ -56,27 +56,19 @@ def meeting() -> Iterator[str]:
     """The URL of a server that answers nobody before ten requests are there, all at the same time."""
     everybody = threading.Barrier(AT_ONCE)
 
-    class Answer(BaseHTTPRequestHandler):
+    class Answer(web.Handler):
+        protocol_version = "HTTP/1.0"  # each request has a connection of its own
+
         def do_GET(self) -> None:
             try:
                 everybody.wait(PATIENCE)
-                self.send_response(200)
+                self.answer(200)
             except threading.BrokenBarrierError:
-                self.send_response(503)
-            self.end_headers()
+                self.answer(503)
 
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://localhost:{server.server_port}/"
-    everybody.abort()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with web.serve(Answer, "localhost") as url:
+        yield url
+        everybody.abort()
 
 
 @pytest.mark.parametrize("library", CALLS)

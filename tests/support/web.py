@@ -1,5 +1,6 @@
-"""A web server for recipes: in the test's own process, a thread for each connection."""
+"""A web server for tests: in the test's own process, a thread for each connection."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,13 +34,17 @@ class Quiet(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve(handler: type[Handler]) -> Iterator[str]:
-    """Serves while the block runs; gives the URL."""
+def serve(
+    handler: type[BaseHTTPRequestHandler], host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
+    """Serves while the block runs; gives the URL. `host`: what that calls this machine."""
     with Quiet(("127.0.0.1", 0), handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=[0.05])
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/"
+            yield f"{'https' if tls else 'http'}://{host}:{server.server_port}/"
         finally:
             server.shutdown()
             thread.join()
