@@ -1,5 +1,6 @@
 """Fixtures that all tests share: real servers (each test runs on every server that is here) and real tasks."""
 
+import faulthandler
 import os
 import signal
 import tempfile
@@ -34,6 +35,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """The tests run in two parts, and one of them may be empty: `tox -- tests/unit` has nothing to measure."""
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.option.markexpr:
         session.exitstatus = pytest.ExitCode.OK
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """A test that has failed must not hang while it is cleaned up. pytest stops its clocks as soon as one fails, because
+    somebody might debug it; where nobody does, this starts the last of them again. It ends with the test."""
+    seconds = float(node.config.getini("faulthandler_timeout"))
+    if seconds and isinstance(node, pytest.Item) and not node.config.option.usepdb:
+        faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 @pytest.fixture(scope="session", params=sorted(BINARIES))
