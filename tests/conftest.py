@@ -39,8 +39,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
-    """A test that has failed must not hang while it is cleaned up. pytest stops its clocks as soon as one fails, because
-    somebody might debug it; where nobody does, this starts the last of them again. It ends with the test."""
+    """A test that has failed must not hang while it is cleaned up. pytest stops its clocks as soon as a test fails, in
+    case somebody debugs it; where nobody does, this starts the last of them again. It ends with the test."""
     seconds = float(node.config.getini("faulthandler_timeout"))
     if seconds and isinstance(node, pytest.Item) and not node.config.option.usepdb:
         faulthandler.dump_traceback_later(seconds, exit=True)
