@@ -122,11 +122,22 @@ def read(program: str, usage: str, arguments: Sequence[str]) -> dict[str, Any]:
         return dict(docopt(usage, list(arguments), version=f"{program} {__version__}"))
     except DocoptExit as error:
         first = str(error).split("\n", 1)[0]
+        command, spelt = _command(program, usage, arguments)
         if unplaced := [ast.literal_eval(word) for word in _UNPLACED.findall(first)]:
-            first = f"unknown or misplaced: {' '.join(printable(urls.masked(word)) for word in unplaced)}"
+            words = " ".join(printable(urls.masked(word)) for word in unplaced)
+            lacking = unplaced == [command] and list(arguments).count(words) == 1
+            first = f"{words} lacks an argument" if lacking else f"unknown, misplaced or given twice: {words}"
         elif first.startswith(("Usage", "Warning")):
             first = "unknown or misplaced arguments"
-        raise UsageError(f"{first} ({program} --help shows what there is)") from None
+        raise UsageError(first + (spelt or f" ({program} --help shows what there is)")) from None
+
+
+def _command(program: str, usage: str, arguments: Sequence[str]) -> tuple[str | None, str]:
+    """The command among the arguments, and the end of a message that says how the usage spells it."""
+    for word in filter(str.isalpha, arguments):
+        if line := re.search(rf"^  ({program} {word} .*)$", usage, flags=re.MULTILINE):
+            return word, f"; it is written {line[1]}"
+    return None, ""
 
 
 def number(text: str) -> float:
@@ -195,8 +206,11 @@ class Backoff(str):
         """Raises ValueError."""
         self = super().__new__(cls, text)
         first, dots, longest = text.partition("..")
-        self.first = duration(first)
-        self.longest = duration(longest) if dots else self.first
+        try:
+            self.first = duration(first)
+            self.longest = duration(longest) if dots else self.first
+        except ValueError as error:
+            raise ValueError(f"{error}; write one, or two as in 1s..60s") from None
         if self.first > self.longest:
             raise ValueError("the first wait is longer than the longest one")
         return self

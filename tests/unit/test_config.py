@@ -97,7 +97,8 @@ def test_a_backoff_is_two_durations(text: str, first: float, longest: float) -> 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [("2m..1m", "longer than"), ("1w", "not a duration"), ("..", "not a duration"), ("1..2..3", "not a number"),
-     ("-1..2", "not a duration"), ("1.2.3s", "not a number"), ("9999999d", "must be")],
+     ("-1..2", "not a duration"), ("1.2.3s", "not a number"), ("9999999d", "must be"),
+     ("1-60", r"; write one, or two as in 1s\.\.60s$")],
 )  # fmt: skip
 def test_what_is_no_backoff_is_refused(text: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
@@ -111,6 +112,24 @@ def test_the_help_shows_every_option_as_the_command_line_takes_it(name: str) -> 
     assert read("gtask", USAGE, [])[option] is None, "else the environment could never win"
     described = USAGE.split(f"\n  {option} ")[1].split("\n  --")[0]
     assert f"(default: {default})" in described or name in ("interval", "max_backlog") or default == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("push", "push lacks an argument; it is written gtask push [options] [--] MESSAGE..."),
+        ("--redis redis://h/0 push -x", "unknown, misplaced or given twice: push -x; it is written gtask "),
+        ("rewind --to 5 --purge", "unknown, misplaced or given twice: --purge; it is written gtask rewind [--to "),
+        ("status status", "unknown, misplaced or given twice: status; it is written gtask status "),
+        ("check --redis", "--redis requires argument; it is written gtask check [options]"),
+        ("--retries 1 --retries 2", "unknown, misplaced or given twice: --retries (gtask --help shows what there is)"),
+        ("statsu", "unknown, misplaced or given twice: statsu (gtask --help shows what there is)"),
+    ],
+)
+def test_a_command_that_is_written_wrong_is_answered_with_how_it_is_written(arguments: str, said: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read("gtask", USAGE, arguments.split())
+    assert str(error.value).startswith(said)
 
 
 @pytest.mark.parametrize(
