@@ -18,9 +18,10 @@ LONGEST_PAUSE = 60.0  # seconds; a longer one is none of ours (lua/constants.lua
 SHOWN = (
     ("messages", "wait"), ("inflight", "in flight"), ("later", "come again later"),
     ("errors", "in errors (gtask getErrors)"), ("generated", "generated"), ("processed", "processed (at-least-once)"),
-    ("failed", "of these failed"), ("redelivered", "redelivered after a task's death"), ("retried", "retried"),
-    ("followups", "sent by handlers"), ("pushed", "pushed by hand (gtask push)"),
-    ("postponed", "times that a message was put off"), ("purged", "purged (gtask rewind --purge)"),
+    ("failed", "of these failed"), ("redelivered", "redelivered after a task's death"),
+    ("retried", "retried (gtask retryErrors)"), ("followups", "sent by handlers"),
+    ("pushed", "pushed by hand (gtask push)"), ("postponed", "times that a message was put off, to come again later"),
+    ("purged", "purged (gtask rewind --purge)"),
 )  # fmt: skip
 RARE = {"later", "followups", "pushed", "postponed", "purged"}  # a person reads of these only where there are some
 
