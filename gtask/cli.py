@@ -134,7 +134,7 @@ def retry_errors(config: Config, arguments: dict[str, Any]) -> int:
 
     def work(store: Store) -> int:
         count = failed.retry_errors(store, arguments["--match"])
-        return show(f"{count} messages are back in the queue\n") or EXIT_OK
+        return show(f"{count} {'message is' if count == 1 else 'messages are'} back in the queue\n") or EXIT_OK
 
     return with_redis(config, work)
 
@@ -154,7 +154,7 @@ def push(config: Config, arguments: dict[str, Any]) -> int:
             print(f"gtask: no answer from Redis at {store.address}: {trouble}; all of the messages were pushed, or "
                   "none (gtask status shows how many ever were)", file=sys.stderr)  # fmt: skip
             return EXIT_UNAVAILABLE
-        return show(f"{len(messages):,} pushed, {waiting:,} wait\n") or EXIT_OK
+        return show(f"{len(messages):,} pushed, {waiting:,} {'waits' if waiting == 1 else 'wait'}\n") or EXIT_OK
 
     return with_redis(config, work)
 

@@ -286,8 +286,9 @@ class Handler:
             return
         self._log_at[later is not None] = monotonic() + FAILURES_LOG_INTERVAL
         if later is None:
-            log.info("%d messages failed so far, the last with %s (gtask getErrors shows them)",
-                     self._totals.errors, _headline(outcome.reason))  # fmt: skip
+            failures = self._totals.errors
+            log.info("%d %s failed so far, the last with %s (gtask getErrors shows them)",
+                     failures, "message" if failures == 1 else "messages", _headline(outcome.reason))  # fmt: skip
         else:
             log.info("an attempt failed with %s; its message comes again in %.1f s",
                      _headline(outcome.reason), later.after)  # fmt: skip

@@ -82,7 +82,7 @@ def test_the_text_is_found_as_it_reads(redis, begin: Retry, text: str) -> None:
     record = failure_record('заказ {"id": 7} C:\\new', "TimeoutError: длинно", 3)
     assert "заказ" not in record
     redis.rpush("errors", record, failure_record("other", "no", 3))
-    assert result(begin("--match", text)) == (0, "1 messages are back in the queue\n", "")
+    assert result(begin("--match", text)) == (0, "1 message is back in the queue\n", "")
 
 
 @ONE_SERVER
