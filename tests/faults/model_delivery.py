@@ -64,8 +64,10 @@ class State(NamedTuple):
 class Delivery:
     """The steps from state to state; some `checks` may be missing."""
 
-    def __init__(self, checks: frozenset[str] = ALL_CHECKS) -> None:
+    def __init__(self, checks: frozenset[str] = ALL_CHECKS, *, calls: tuple[int, int] = CALLS) -> None:
+        """`calls`: how many claims each task makes."""
         self._checks = checks
+        self._limits = calls
 
     def steps(self, state: State) -> Iterator[tuple[str, State]]:
         """All that can happen next."""
@@ -109,7 +111,7 @@ class Delivery:
 
     def _asks(self, state: State, i: int) -> Iterator[tuple[str, State]]:
         task = state.tasks[i]
-        for call in self._calls(state, task, CALLS[i]):
+        for call in self._calls(state, task, self._limits[i]):
             what = "claim" if call.number else "BLMOVE"
             asking = task if call.number == 0 else task._replace(number=call.number, open=call)
             after, answer = self._serve(state, call)
