@@ -1,14 +1,15 @@
-"""The webhook: each event arrives once by its key, though the receiver refuses, hangs, and three tasks are killed."""
+"""The webhook: each event arrives once by its key, though the receiver refuses, hangs, and three tasks are killed. The
+fault suite sends the events that docs/recipes.md speaks of, plain tox a fifth of them."""
 
 import threading
 from collections import Counter
+
+import pytest
 
 from tests.recipes.recipe import needs
 from tests.servers import ONE_SERVER
 from tests.support.web import Handler, serve
 from tests.tasks import wait_until
-
-EVENTS = 3000
 
 
 class Receiver(Handler):
@@ -41,21 +42,22 @@ class Receiver(Handler):
 
 @ONE_SERVER
 @needs("requests")
-def test_three_thousand_events_and_three_kills(redis, cook) -> None:
+@pytest.mark.parametrize("events", [600, pytest.param(3000, marks=pytest.mark.faults)])
+def test_each_event_arrives_and_three_kills(redis, cook, events: int) -> None:
     Receiver.received, Receiver.did, Receiver.over = {}, Counter(), threading.Event()
-    sent = {redis.xadd("events", {"event": f'{{"n": {n}}}'}).decode(): f'{{"n": {n}}}' for n in range(EVENTS)}
+    sent = {redis.xadd("events", {"event": f'{{"n": {n}}}'}).decode(): f'{{"n": {n}}}' for n in range(events)}
     with serve(Receiver) as url:
         try:
             recipe = cook("webhook", {"WEBHOOK_URL": url})
             for share, victim in ((1, recipe.handler), (2, recipe.generator), (3, recipe.handler)):
-                wait_until(lambda: len(Receiver.received) >= EVENTS * share // 5, f"{share} of 5 parts")  # noqa: B023
+                wait_until(lambda: len(Receiver.received) >= events * share // 5, f"{share} of 5 parts")  # noqa: B023
                 recipe.kill(victim())
-            wait_until(lambda: int(redis.hget(recipe.key("totals"), "processed") or 0) >= EVENTS, "all are handled")
+            wait_until(lambda: int(redis.hget(recipe.key("totals"), "processed") or 0) >= events, "all are handled")
             assert Receiver.received == sent
-            assert Receiver.did["503"] >= EVENTS // 100
-            assert Receiver.did["hang"] >= EVENTS // 1000
+            assert Receiver.did["503"] >= events // 100
+            assert Receiver.did["hang"] >= max(1, events // 1000)
             assert redis.llen(recipe.key("errors")) == 0
-            assert recipe.generated == EVENTS
+            assert recipe.generated == events
             recipe.end()
         finally:
             Receiver.over.set()
