@@ -111,6 +111,12 @@ WAYS = [
     "process", "grandchild", "with_subprocess", "returns", "exits", "raises", "executor", "on_pool_thread", "spawned",
     "terminated",
 ]  # fmt: skip
+# Each way with one kind of delivery, by turns; the fault suite has the other half.
+WAYS_AND_DELIVERIES = [
+    pytest.param(way, delivery, marks=pytest.mark.faults if (number + turn) % 2 else ())
+    for number, way in enumerate(WAYS)
+    for turn, delivery in enumerate(("at-most-once", "at-least-once"))
+]
 
 
 def lines(file: Path) -> list[str]:
@@ -122,8 +128,7 @@ def descendants(pid: int) -> list[psutil.Process]:
 
 
 @ONE_SERVER
-@pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "delivery"), WAYS_AND_DELIVERIES)
 def test_a_handler_that_forks_loses_nothing_and_doubles_nothing(
     server, redis, start, tmp_path, way: str, delivery: str
 ) -> None:
@@ -164,12 +169,15 @@ def test_a_handler_that_forks_loses_nothing_and_doubles_nothing(
     assert int(redis.get("taskId")) == 2, "a copied heartbeat took an id"
 
 
+# An executor may hold the loop until its processes have begun. On a busy machine that takes longer than a short term.
 @ONE_SERVER
-@pytest.mark.parametrize("way", ["process", "returns", "executor"])
-def test_a_generate_that_forks_makes_no_gap_and_no_repeat(server, redis, start, tmp_path, way: str) -> None:
+@pytest.mark.parametrize(("way", "heartbeat"), [("process", "0.5"), ("returns", "0.5"), ("executor", "5")])
+def test_a_generate_that_forks_makes_no_gap_and_no_repeat(
+    server, redis, start, tmp_path, way: str, heartbeat: str
+) -> None:
     (tmp_path / "job.py").write_text(JOB)
     options = ["--redis", server.url, "--generate", "job:generate", "--handle", "job:only_logs", "--interval", "0",
-               "--heartbeat", "0.5"]  # fmt: skip
+               "--heartbeat", heartbeat]  # fmt: skip
     generator = start(*options, env={"WAY": way})
     wait_until(generator.is_generator)
     wait_until(lambda: redis.hget("generator", "last") == str(MESSAGES).encode(), "all messages")
