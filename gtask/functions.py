@@ -26,7 +26,7 @@ from gtask.inside import hand_on
 from gtask.items import Generate, Item
 from gtask.places import place_of, place_of_function
 from gtask.stdio import working_directory
-from gtask.text import one_line
+from gtask.text import one_line, printable
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def _why(error: BaseException, spec: str) -> str:
         top = module_name.partition(".")[0]
         if Path("src", top).is_dir() or Path("src", f"{top}.py").exists():
             return f"{text}; it is in src: set PYTHONPATH=src, or install your project (pip install -e .)"
-        return text
+        here = printable(str(working_directory()))
+        return f"{text}; Python looks in {here}, in PYTHONPATH, and among what is installed"
     if place := place_of(error):
         text += f" ({place})"
     # Python may have found another module than its user expects, for instance a redis.py beside the user's code.
