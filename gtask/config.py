@@ -125,8 +125,9 @@ def read(program: str, usage: str, arguments: Sequence[str]) -> dict[str, Any]:
         command, spelt = _command(program, usage, arguments)
         if unplaced := [ast.literal_eval(word) for word in _UNPLACED.findall(first)]:
             words = " ".join(printable(urls.masked(word)) for word in unplaced)
-            lacking = unplaced == [command] and list(arguments).count(words) == 1
-            first = f"{words} lacks an argument" if lacking else f"unknown, misplaced or given twice: {words}"
+            once = command is not None and list(arguments).count(command) == 1
+            lacking = once and command in unplaced and all(word in spelt for word in unplaced)
+            first = f"{command} lacks an argument" if lacking else f"unknown, misplaced or given twice: {words}"
         elif first.startswith(("Usage", "Warning")):
             first = "unknown or misplaced arguments"
         raise UsageError(first + (spelt or f" ({program} --help shows what there is)")) from None

@@ -118,6 +118,7 @@ def test_the_help_shows_every_option_as_the_command_line_takes_it(name: str) -> 
     ("arguments", "said"),
     [
         ("push", "push lacks an argument; it is written gtask push [options] [--] MESSAGE..."),
+        ("cron --next 3", "cron lacks an argument; it is written gtask cron FILE [--next N]"),
         ("--redis redis://h/0 push -x", "unknown, misplaced or given twice: push -x; it is written gtask "),
         ("rewind --to 5 --purge", "unknown, misplaced or given twice: --purge; it is written gtask rewind [--to "),
         ("status status", "unknown, misplaced or given twice: status; it is written gtask status "),
