@@ -92,14 +92,7 @@ def test_the_environment_names_the_schedule_and_what_it_sets_can_be_set_otherwis
     (tmp_path / "job.py").write_text(HANDLE)
     (tmp_path / "crontab.toml").write_text(POLL)
     env = {"GTASK_CRON": "crontab.toml", "GTASK_HANDLE": "job:handle", "GTASK_REDIS": server.url}
-    tasks = [
-        start(
-            "--heartbeat",
-            "0.5",
-            env=env,
-        )
-        for _ in range(2)
-    ]
+    tasks = [start("--heartbeat", "0.5", env=env) for _ in range(2)]
     wait_until(lambda: len(handled(tmp_path)) >= 2, "two ticks are handled")
     assert redis.hget("generator", "generate") == b"gtask.cron:generate"
     assert int(redis.hget("totals", "processed")) >= 1, "at-least-once"
@@ -277,7 +270,7 @@ def test_it_is_redis_time_that_counts(new_server, start, tmp_path) -> None:
 def test_a_tick_is_there_once_and_in_time(redis, run) -> None:
     run(POLL)
     late = []
-    for _ in range(8):
+    for _ in range(5):
         before = redis.llen("messages")
         wait_until(lambda before=before: redis.llen("messages") > before)
         at = redis.time()
@@ -289,10 +282,9 @@ def test_a_tick_is_there_once_and_in_time(redis, run) -> None:
 
 
 @ONE_SERVER
-@pytest.mark.serial
 @pytest.mark.parametrize("table", [POLL, APPEND], ids=["handle", "command"])
 def test_each_second_is_there_once_over_three_sigkills(redis, run, tmp_path, table: str) -> None:
-    drill(redis, run, tmp_path, table, length=15, kills=3)
+    drill(redis, run, tmp_path, table, length=8, kills=3)
 
 
 @Clock.NEEDED
@@ -320,8 +312,8 @@ def test_machines_whose_clocks_are_off_and_are_set_shift_and_double_nothing(redi
             now = redis.time()
             assert -0.1 < now[0] + now[1] / 1e6 - max(ticks()) < 0.9, "it is due by Redis' clock"
 
-    wait_until(lambda: len(ticks()) >= 2)
-    in_time(2)
+    wait_until(lambda: len(ticks()) >= 1)
+    in_time(1)
     for clock, off in zip(clocks, (3600, -3600), strict=True):
         clock.set(off)
     in_time(2)
@@ -330,6 +322,6 @@ def test_machines_whose_clocks_are_off_and_are_set_shift_and_double_nothing(redi
     wait_until(lambda: redis.get("generatorId") not in (None, b"%d" % owner), "the other one generates")
     before = len(set(ticks()))
     wait_until(lambda: len(set(ticks())) >= before + 2)
-    in_time(2)
+    in_time(1)
     got = sorted(ticks())
     assert got == list(range(got[0], got[0] + len(got)))
