@@ -155,8 +155,8 @@ def test_suspects_hold_up_nobody(redis, server: Server, start: Callable[..., Tas
     fleet.start()
     wait_until(lambda: fleet.noted("handled"), "the third is at work")
     back = time.monotonic()
-    time.sleep(6)
-    alone = rate(fleet, back + 1, back + 6)
+    time.sleep(4)
+    alone = rate(fleet, back + 1, back + 4)
     print(f"\n{alone:.0f} a second by the one that is left; {redis.llen('messages:apart')} suspects still wait")
     assert alone >= 0.7 * 400
     wait_until(lambda: not redis.exists("messages:apart"), "the suspects are handled", timeout=90)

@@ -172,7 +172,7 @@ def test_on_a_terminal_nothing_is_on_stdout_and_people_read_log_lines(server, re
 @ONE_SERVER
 def test_on_a_terminal_totals_are_logged_each_10_s(server, redis, start) -> None:
     ours, theirs = pty.openpty()
-    task = start("--redis", server.url, "--interval", "1", stdout=theirs)
+    task = start("--redis", server.url, "--interval", "50", stdout=theirs)
     os.close(theirs)
     try:
         wait_until(lambda: re.search(r"task 1 generated [1-9]\d*, processed 0, errors 0", task.stderr), "the totals")
@@ -193,10 +193,10 @@ def test_a_pipe_that_is_full_for_long_holds_up_neither_heartbeat_nor_generation(
         task = start("--redis", server.url, "--interval", "20", stdout=writing)
         os.close(writing)
         wait_until(lambda: monitor.of("RPUSH", "messages"), "it generates")
-        time.sleep(6)
+        time.sleep(4)
         renewals = [e.at for e in monitor.of("SET", "generatorIsActive")]
         pushes = [e.at for e in monitor.of("RPUSH", "messages")]
-    assert len(renewals) >= 5
+    assert len(renewals) >= 3
     assert max(b - a for a, b in pairwise(renewals)) < 1.7, "the flag lives 2 s"
     assert max(b - a for a, b in pairwise(pushes)) < 1
     with open(reading, "rb") as reader:
