@@ -13,7 +13,7 @@ from gtask.store import Store
 from gtask.store.connection import COMMAND_TIMEOUT
 from tests.commands import Ambush, CommandProxy
 from tests.proxy import Proxy
-from tests.servers import ONE_SERVER, Server
+from tests.servers import ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import TaskProcess, wait_until, waits
 
 MEGABYTE = 1_000_000
@@ -30,22 +30,22 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 @ONE_SERVER
 def test_a_large_message_gets_through_a_thin_link_and_is_sent_once(proxy: Proxy, redis, start, tmp_path: Path) -> None:
-    """Seven seconds for a message, where a call without any progress is given up after five."""
-    (tmp_path / "job.py").write_text("def generate(last):\n    if not last: yield b'x' * 7_000_000\ndef handle(_): 0\n")
+    """Six seconds for a message, where a call without any progress is given up after five."""
+    (tmp_path / "job.py").write_text("def generate(last):\n    if not last: yield b'x' * 6_000_000\ndef handle(_): 0\n")
     proxy.rate = MEGABYTE
     task = start("--redis", proxy.url, "--generate", "job:generate", "--handle", "job:handle", "--heartbeat", "0.5")
     wait_until(lambda: redis.llen("messages") == 1, "the message")
     wait_until(lambda: task.total("generated") == 1, "its answer")
-    assert proxy.carried < 8 * MEGABYTE
+    assert proxy.carried < 7 * MEGABYTE
     assert redis.strlen("generatorIsActive") == 1, "the flag was renewed meanwhile"
     assert "lost Redis" not in task.stderr
 
 
 @ONE_SERVER
 def test_a_large_message_is_fetched_over_a_thin_link(proxy: Proxy, redis, start, tmp_path: Path) -> None:
-    (tmp_path / "job.py").write_text("def generate(last): return []\ndef handle(m): assert len(m) != 7_000_000\n")
+    (tmp_path / "job.py").write_text("def generate(last): return []\ndef handle(m): assert len(m) != 6_000_000\n")
     redis.set("generatorIsActive", 1)  # another program's: this task only handles
-    redis.rpush("messages", b"x" * 7 * MEGABYTE)
+    redis.rpush("messages", b"x" * 6 * MEGABYTE)
     proxy.rate = MEGABYTE
     task = start("--redis", proxy.url, "--generate", "job:generate", "--handle", "job:handle",
                  "--delivery", "at-least-once", "--heartbeat", "0.5")  # fmt: skip
@@ -209,6 +209,7 @@ def fetching(server: Server, redis, start, tmp_path: Path, handle: str) -> Itera
         yield task
 
 
+@ONE_SERVER
 def test_a_task_that_was_stopped_takes_the_answer_that_came_meanwhile(server, redis, start, tmp_path: Path) -> None:
     with fetching(server, redis, start, tmp_path, "plain") as task:
         task.send(signal.SIGSTOP)
@@ -218,6 +219,7 @@ def test_a_task_that_was_stopped_takes_the_answer_that_came_meanwhile(server, re
         assert "was lost" not in task.stderr
 
 
+@OTHER_SERVER
 def test_a_leaked_timeout_does_not_throw_an_answer_away(server, redis, start, tmp_path: Path) -> None:
     with fetching(server, redis, start, tmp_path, "leaking") as task:
         wait_until(lambda: task.total("processed") == 1000, "all handled")
