@@ -146,6 +146,7 @@ def fleet(server: Server, start: Callable[..., TaskProcess], tmp_path: Path) -> 
     return Fleet(server, start, tmp_path)
 
 
+@OTHER_SERVER
 @pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
 def test_both_handle_what_both_push_and_each_message_is_handled_once(redis, fleet: Fleet, plain, delivery: str) -> None:
     other, pusher = plain(), plain()
