@@ -37,8 +37,8 @@ def run(arguments: Sequence[str], environ: Mapping[str, str], guard: Guard) -> i
     """Runs gmonitor and gives its exit code; errors are one line on stderr."""
     try:
         return App(parse(arguments, environ), guard, environ).run()
-    except SystemExit:  # the help or the version was asked for, and is printed
-        return EXIT_OK
+    except SystemExit as ended:  # the help or the version was asked for, and is printed, or nobody reads it
+        return EXIT_OK if ended.code is None else int(ended.code)
     except GtaskError as error:
         say(f"gmonitor: {error}")
         return error.code

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 from docopt import DocoptExit, docopt
 
 from gtask import __version__, urls
-from gtask.exceptions import UsageError
+from gtask.exceptions import EXIT_READER_GONE, Unwritable, UsageError
 from gtask.text import printable
 
 LARGEST = 1_000_000_000  # seconds, or milliseconds: what clocks, sockets and Redis can still count
@@ -117,7 +117,8 @@ def value_of(source: str, parse: Parser, text: str) -> Any:
 
 
 def read(program: str, usage: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """docopt's arguments. Raises UsageError in one line, and SystemExit when the help or the version was printed."""
+    """docopt's arguments. Raises UsageError in one line, and SystemExit when the help or the version was printed (or
+    nobody reads it), or Unwritable."""
     try:
         return dict(docopt(usage, list(arguments), version=f"{program} {__version__}"))
     except DocoptExit as error:
@@ -131,6 +132,10 @@ def read(program: str, usage: str, arguments: Sequence[str]) -> dict[str, Any]:
         elif first.startswith(("Usage", "Warning")):
             first = "unknown or misplaced arguments"
         raise UsageError(first + (spelt or f" ({program} --help shows what there is)")) from None
+    except BrokenPipeError:
+        raise SystemExit(EXIT_READER_GONE) from None
+    except OSError as error:
+        raise Unwritable(f"cannot write: {error.strerror}") from None
 
 
 def _command(program: str, usage: str, arguments: Sequence[str]) -> tuple[str | None, str]:

@@ -45,6 +45,12 @@ class OthersKeys(UsageError):
     """Raised when the demo would share keys with somebody's own functions, or they with the demo's."""
 
 
+class Unwritable(GtaskError):
+    """A text that was asked for cannot be written."""
+
+    code = EXIT_OUTPUT
+
+
 class Unavailable(GtaskError):
     """Raised when something on which the program stands is missing at the start."""
 

@@ -1,7 +1,10 @@
 """What a user gets wrong: one clear line on stderr, an exit code, and nothing on stdout."""
 
+import os
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -196,3 +199,22 @@ def test_others_take_over_from_a_generate_that_breaks_and_its_task_handles_on(se
     for task in (good, broken):
         task.send(signal.SIGTERM)
         assert task.wait() == 0
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+@pytest.mark.parametrize("program", ["gtask", "gmonitor"])
+def test_a_help_that_nobody_reads_or_that_cannot_be_written_is_no_traceback(program: str, option: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        for stdout, code, said in (
+            (writer, 141, ""),
+            (full, 74, f"{program}: cannot write: No space left on device\n"),
+        ):
+            command = [sys.executable, "-m", program, option]
+            done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+            assert (done.returncode, done.stderr) == (code, said)
+    finally:
+        os.close(writer)
+        os.close(full)
