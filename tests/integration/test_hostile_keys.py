@@ -160,7 +160,7 @@ class Life:
     def seen(self, redis: Redis, messages: list[bytes]) -> list[bytes]:
         """Which of these messages are where a message may be, or were taken out."""
         found: list[Any] = [" ".join(self.taken).encode("utf-8", "surrogateescape"), self.out.read_bytes()]
-        keys = redis.keys()
+        keys: list[bytes] = redis.keys()  # type: ignore[assignment]
         with redis.pipeline(transaction=False) as types, redis.pipeline(transaction=False) as places:
             for key in keys:
                 types.type(key)
