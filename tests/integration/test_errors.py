@@ -36,7 +36,7 @@ NAMES = [
     b"null",
     b"[" * 100_000,
     b'{"message": "not closed',
-    b"x" * 10_000_000,
+    b"x" * 2_000_000,
 ]
 
 
@@ -119,6 +119,7 @@ def test_without_failures_nothing_is_printed(read) -> None:
     assert read().finish() == (0, b"", "")
 
 
+@OTHER_SERVER
 def test_any_bytes_of_other_programs_come_out_as_one_record_a_line(redis, read) -> None:
     redis.rpush("errors", *NAMES)
     code, out, err = read().finish()
@@ -224,6 +225,7 @@ def test_a_limit_takes_only_the_oldest(redis, read) -> None:
 # -- nothing is lost
 
 
+@OTHER_SERVER
 def test_two_at_once_print_each_failure_once(redis, read) -> None:
     messages = fill(redis, 20_000)
     first, second = read(), read()
@@ -238,9 +240,9 @@ def test_two_at_once_print_each_failure_once(redis, read) -> None:
 
 @OTHER_SERVER
 def test_killed_at_any_point_every_failure_was_printed_or_is_still_there(redis, read) -> None:
-    messages = fill(redis, 30_000)
+    messages = fill(redis, 12_000)
     seen: list[str] = []
-    for kills in range(6):
+    for kills in range(4):
         reader = read()
         out = b""
         while out.count(b"\n") < 100 + 777 * kills:
@@ -256,7 +258,7 @@ def test_killed_at_any_point_every_failure_was_printed_or_is_still_there(redis, 
         redis.delete("errors:reader")  # instead of waiting until the dead one's lock has expired
     seen += printed(read().finish()[1])
     assert set(seen) == set(messages)
-    assert len(seen) - len(messages) <= 6 * BATCH
+    assert len(seen) - len(messages) <= 4 * BATCH
 
 
 @ONE_SERVER
@@ -375,24 +377,24 @@ def peak(reader: Reader) -> int:
 @pytest.mark.parametrize("keep", [(), ("--keep",)])
 @ONE_SERVER
 def test_a_long_list_is_read_in_bounded_memory(redis, read, keep: tuple[str, ...]) -> None:
-    entry = failure_record("m" * 100, "boom", 7)
-    for _ in range(200):
+    entry = failure_record("m" * 2000, "boom", 7)
+    for _ in range(40):
         redis.rpush("errors", *[entry] * 1000)
-    assert redis.llen("errors") * len(entry) > 30_000_000
+    assert redis.llen("errors") * len(entry) > 80_000_000
     reader = read(*keep)
     most = peak(reader)
     assert reader.process.wait() == 0
     assert 10 < most < 90, "megabytes; all of it at once takes several hundred"
-    assert redis.llen("errors") == (200_000 if keep else 0)
+    assert redis.llen("errors") == (40_000 if keep else 0)
 
 
 @ONE_SERVER
 def test_large_entries_behind_many_small_ones_are_read_in_bounded_memory(redis, read) -> None:
     fill(redis, 3000)
-    for _ in range(100):
+    for _ in range(50):
         redis.rpush("errors", failure_record("x" * 2_000_000, "boom", 7))
     reader = read()
     most = peak(reader)
     assert reader.process.wait() == 0
-    assert 10 < most < 250, "megabytes; all of it at once takes 200 several times over"
+    assert 10 < most < 150, "megabytes; all of it at once takes 100 several times over"
     assert redis.llen("errors") == 0
