@@ -14,7 +14,9 @@ DELIVERIES = pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once
 
 SAID = "time-out: not handled within --timeout 0.5"
 JOBS = """
-import pathlib, socket, time, urllib.request
+import ctypes, pathlib, socket, time, urllib.request
+
+holding_the_gil = ctypes.PyDLL(None)
 
 def handle(message):
     what, _, port = message.partition(" ")
@@ -59,7 +61,7 @@ def yields(port):
 def compute(port):
     end = time.perf_counter() + 1
     while time.perf_counter() < end:
-        pass
+        holding_the_gil.usleep(5_000)  # which is for others as if it computed, and uses no core
 """
 
 
