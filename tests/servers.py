@@ -19,6 +19,7 @@ from tests.support import servers as support
 ONE_SERVER = pytest.mark.parametrize("running_server", ["valkey"], indirect=True)
 OTHER_SERVER = pytest.mark.parametrize("running_server", [min(support.binaries())], indirect=True)
 ONE_NEW_SERVER = pytest.mark.parametrize("new_server", ["valkey"], indirect=True)
+OTHER_NEW_SERVER = pytest.mark.parametrize("new_server", [min(support.binaries())], indirect=True)
 
 
 class Server(support.Server):

@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from gtask.exceptions import Unreachable
+from gtask.exceptions import Unreachable, UsageError
 from gtask.store import Store
 from tests.servers import ONE_NEW_SERVER, ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import TaskProcess, wait_until
@@ -116,10 +116,17 @@ def test_a_plain_word_to_a_port_of_tls(tls_url: str, start) -> None:
 
 
 @ONE_SERVER
+def test_a_file_of_certificates_that_is_missing(server: Server, start) -> None:
+    line = ends(start, 64, "--redis", f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs=/no/such.pem")
+    assert "ssl_ca_certs: No such file or directory: /no/such.pem" in line
+
+
+@ONE_SERVER
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path"])
-def test_a_file_of_certificates_that_is_missing(server: Server, start, option: str) -> None:
-    line = ends(start, 64, "--redis", f"rediss://127.0.0.1:{server.port}/0?{option}=/no/such.pem")
-    assert f"{option}: No such file or directory: /no/such.pem" in line
+def test_whichever_file_of_certificates_is_missing_is_named(server: Server, option: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Store(f"rediss://127.0.0.1:{server.port}/0?{option}=/no/such.pem", "").connect()
+    assert f"{option}: No such file or directory: /no/such.pem" in str(refused.value)
 
 
 @ONE_SERVER

@@ -44,8 +44,15 @@ def run(server, redis, start, tmp_path):
     return run
 
 
-@DELIVERIES
-@pytest.mark.parametrize("function", ["handle", "decorated", "walker"])
+@pytest.mark.parametrize(
+    ("delivery", "function"),
+    [
+        ("at-most-once", "handle"),
+        ("at-least-once", "handle"),
+        ("at-most-once", "decorated"),
+        ("at-least-once", "walker"),
+    ],
+)
 def test_a_tree_grows_from_its_root(redis, run, tmp_path, delivery: str, function: str) -> None:
     redis.rpush("messages", "t")
     task = run(TREE, "--delivery", delivery, function=function)

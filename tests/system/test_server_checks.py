@@ -64,9 +64,18 @@ def old_server() -> Iterator[Callable[[str], OldServer]]:
         server.close()
 
 
-@pytest.mark.parametrize("version", ["6.0.16", "5.0.14", "2.8.24"])
-@pytest.mark.parametrize("command", [(), ("getErrors",), ("retryErrors",), ("status",)])
-def test_a_server_older_than_6_2_is_refused_in_one_line(start, old_server, version: str, command: tuple) -> None:
+@pytest.mark.parametrize(
+    ("command", "version"),
+    [
+        ((), "6.0.16"),
+        ((), "5.0.14"),
+        ((), "2.8.24"),
+        (("getErrors",), "6.0.16"),
+        (("retryErrors",), "5.0.14"),
+        (("status",), "2.8.24"),
+    ],
+)
+def test_a_server_older_than_6_2_is_refused_in_one_line(start, old_server, command: tuple, version: str) -> None:
     server = old_server(version)
     task: TaskProcess = start(*command, "--redis", server.url)
     assert task.wait() == 69
