@@ -20,6 +20,7 @@ from gtask.cron.source import source
 from gtask.items import encoded
 from gtask.store import Member, Store
 from tests.servers import Server
+from tests.support.servers import binaries
 
 OFF = 3.0  # seconds
 ENTRIES = {
@@ -138,7 +139,12 @@ def pushed(server: Server, redis, monkeypatch) -> Iterator[Callable[..., tuple[l
         world.close()
 
 
-@pytest.mark.parametrize(("span", "seed"), [(SPRING, 1), (AUTUMN, 2)], ids=["spring", "autumn"])
+@pytest.mark.parametrize(
+    ("running_server", "span", "seed"),
+    [("valkey", SPRING, 1), (min(binaries()), AUTUMN, 2)],
+    ids=["spring", "autumn"],
+    indirect=["running_server"],
+)
 def test_fifty_takeovers_over_a_change_of_daylight_saving(redis, pushed, span, seed) -> None:
     ticks, known, end = pushed(span, seed)
     assert all(one < other for one, other in pairwise(ticks)), "one total order, and no repeat"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import Ambush, CommandProxy
-from tests.servers import ONE_NEW_SERVER, ONE_SERVER
+from tests.servers import ONE_NEW_SERVER, ONE_SERVER, OTHER_SERVER
 from tests.support.processes import environment
 from tests.tasks import PATIENCE, wait_until
 
@@ -44,6 +44,7 @@ def test_messages_go_to_the_tail_in_their_order_and_are_counted(redis, gtask: Gt
     assert json.loads(gtask("status", "--json")[1])["pushed"] == 4
 
 
+@ONE_SERVER
 def test_status_says_nothing_of_pushing_where_nobody_did(gtask: Gtask) -> None:
     assert "by hand" not in gtask("status")[1]
 
@@ -61,6 +62,7 @@ def test_stdin_brings_one_message_a_line(redis, gtask: Gtask) -> None:
     assert gtask("push", "-") == (0, "0 pushed, 4 wait\n", "")
 
 
+@OTHER_SERVER
 def test_a_hundred_thousand_are_one_step(redis, gtask: Gtask) -> None:
     numbers = [b"%d" % number for number in range(100_000)]
     assert gtask("push", "-", stdin=b"\n".join(numbers))[0] == 0

@@ -86,6 +86,7 @@ def test_that_generate_has_ended_is_said_once_and_by_status(server, redis, start
     assert task.stderr.count("has ended, after") == 1
 
 
+@ONE_SERVER
 def test_a_rewind_is_refused_while_somebody_generates(redis, command) -> None:
     redis.set("generatorIsActive", 1, ex=600)
     redis.hset("generator", "last", "5")
@@ -96,6 +97,7 @@ def test_a_rewind_is_refused_while_somebody_generates(redis, command) -> None:
     assert redis.hget("generator", "last") == b"5"
 
 
+@ONE_SERVER
 def test_the_next_generator_goes_on_where_a_rewind_says(redis, command, generated) -> None:
     generated()
     done = command("rewind", "--to", "7")
@@ -105,6 +107,7 @@ def test_the_next_generator_goes_on_where_a_rewind_says(redis, command, generate
     assert redis.lrange("messages", 0, -1) == [b"8", b"9", b"10"]
 
 
+@OTHER_SERVER
 def test_a_position_that_is_forgotten_is_the_very_first_start(redis, command, generated) -> None:
     generated()
     assert command("rewind").stdout == "the next generator begins anew; it stood after 10\n"
