@@ -2,19 +2,21 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from tests.support.processes import PATIENCE, environment, wait_until
+from tests.support.processes import PATIENCE, ROOT, environment, wait_until
 
-__all__ = ["GATE", "PATIENCE", "TaskProcess", "wait_until", "waits"]
+__all__ = ["GATE", "PATIENCE", "CommandLines", "TaskProcess", "wait_until", "waits"]
 
 KEPT = 1_000_000  # bytes
 # A message is handled until the test lets it go on; one with "fail" in its name fails then.
@@ -129,3 +131,39 @@ class TaskProcess:
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+
+
+class CommandLines:
+    """Command lines of gtask that end by themselves, many in the time that one process takes to start."""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, ROOT / "tests" / "support" / "command_lines.py"],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # one that has not ended, too
+        self._process.communicate()
+
+    def run(
+        self, *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs one, as `subprocess.run` would run `python -m gtask`."""
+        assert self._process.stdin and self._process.stdout
+        with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
+            call = {"arguments": arguments, "cwd": str(cwd or ROOT), "env": environment(env)}
+            self._process.stdin.write(json.dumps({**call, "out": out.name, "err": err.name}) + "\n")
+            self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+                self.__exit__()
+                self.__enter__()
+                raise AssertionError(f"gtask {' '.join(arguments)} does not end: {err.read()}")
+            code = int(self._process.stdout.readline())
+            return subprocess.CompletedProcess(arguments, code, out.read(), err.read())

@@ -1,11 +1,12 @@
 """What cannot be a generate or a handle is refused at the start, in one line that names the place."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers import ONE_SERVER
-from tests.tasks import wait_until
+from tests.tasks import CommandLines, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -123,6 +124,12 @@ def test_whatever_can_be_called_with_one_argument_works(server, redis, start, tm
 # -- modules that cannot be imported, or are not those that were meant
 
 
+@pytest.fixture(scope="module")
+def gtask() -> Iterator[CommandLines]:
+    with CommandLines() as lines:
+        yield lines
+
+
 @pytest.mark.parametrize(
     ("files", "spec", "said"),
     [
@@ -167,14 +174,14 @@ def test_whatever_can_be_called_with_one_argument_works(server, redis, start, tm
     ],
 )  # fmt: skip
 def test_a_module_that_does_not_work_is_named_with_its_place_and_what_to_do(
-    start, tmp_path, files: dict[str, str], spec: str, said: list[str]
+    gtask, tmp_path, files: dict[str, str], spec: str, said: list[str]
 ) -> None:
     for name, source in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(source)
-    task = start("--handle", spec)
-    assert task.wait() == 64
-    [line] = task.stderr.splitlines()
+    done = gtask.run("--handle", spec, cwd=tmp_path)
+    assert done.returncode == 64
+    [line] = done.stderr.splitlines()
     assert line.startswith(f"gtask: --handle {spec}: ")
     for words in said:
         assert words.format(tmp_path=tmp_path) in line

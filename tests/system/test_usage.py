@@ -5,11 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from tests.servers import ONE_SERVER
-from tests.tasks import wait_until
+from tests.tasks import CommandLines, wait_until
 
 MODULES = {
     "broken": "import no_such_library\n",
@@ -18,6 +19,12 @@ MODULES = {
     "leaves": "raise SystemExit('no licence')\n",
     "empty": "handle = 7\n",
 }
+
+
+@pytest.fixture(scope="module")
+def gtask() -> Iterator[CommandLines]:
+    with CommandLines() as lines:
+        yield lines
 
 
 @pytest.mark.parametrize(
@@ -50,13 +57,13 @@ MODULES = {
         (["--handle", "empty:handle"], "empty:handle: it is no function, but of type int"),
     ],
 )
-def test_bad_usage_is_one_clear_line_and_64(start, tmp_path, arguments: list[str], said: str) -> None:
+def test_bad_usage_is_one_clear_line_and_64(gtask, tmp_path, arguments: list[str], said: str) -> None:
     for name, source in MODULES.items():
         (tmp_path / f"{name}.py").write_text(source)
-    task = start(*arguments)
-    assert task.wait() == 64
-    assert task.lines == []
-    [line] = task.stderr.splitlines()
+    done = gtask.run(*arguments, cwd=tmp_path)
+    assert done.returncode == 64
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
     assert line.startswith("gtask: ")
     assert said in line
 
