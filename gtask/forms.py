@@ -109,8 +109,8 @@ FORMS: dict[str, tuple[str, Form, Form | Mapping[str, Form]]] = {
 
 
 def misfit(redis: Any, keys: Any) -> str:
-    """Which of the keys (store.py) holds what no gtask writes there, and what; "" when none does. Only reads, but reads
-    a lot: it is asked when something has gone wrong. Raises redis-py's errors."""
+    """Which of the keys (store/keys.py) holds what no gtask writes there, and what; "" when none does. Only reads, but
+    reads a lot: it is asked when something has gone wrong. Raises redis-py's errors."""
     for name, (kind, form, values) in FORMS.items():
         key = getattr(keys, name)
         if found := _other_type(redis, key, kind):

@@ -1,5 +1,5 @@
-"""How the handling of a message ended. Whoever adds another end, such as a later retry, adds it here, and says in
-delivery.py and in claim.lua what Redis is told of it."""
+"""How the handling of a message can end, and what comes of it. Whoever adds another end adds it here, and says in
+calls.py and in claim.lua what Redis is told of it."""
 
 import logging
 from dataclasses import dataclass, replace

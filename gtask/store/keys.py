@@ -1,4 +1,5 @@
-"""Every key."""
+"""Every key. What each of them holds, and who writes and reads it, stands in docs/architecture.md, which a test
+compares with this."""
 
 
 class Keys:
@@ -13,19 +14,18 @@ class Keys:
         self.errors = prefix + "errors"
         # ours
         self.owner = prefix + "generatorId"
-        # hash: term, step, generated, last, pushed_at, ended; after failed terms: failures, failed, retry_at, error
         self.generator = prefix + "generator"
         self.tasks = prefix + "tasks"
-        self.reaped = prefix + "tasks:reaped"  # sorted set: dead taskId -> the next look at its list (reap.lua)
-        self.resumed = prefix + "tasks:resumed"  # while it lives, nobody is called dead (beat.lua)
-        self.members = prefix + "tasks:members"  # hash: taskId -> JSON of host, pid, heartbeat, nonce
-        self.claims = prefix + "tasks:claims"  # hash: taskId -> its last numbered call (claim.lua)
-        self.suspects = prefix + "messages:suspects"  # hash: SHA-1 of a message -> stage, own deaths (reap.lua)
-        self.apart = prefix + "messages:apart"  # list: suspects that wait for a task with empty hands (claim.lua)
-        self.later = prefix + "messages:later"  # sorted set: "ordinal message" -> when it comes again (due.lua)
-        self.attempts = prefix + "messages:attempts"  # hash: SHA-1 of a message -> attempts, failures (claim.lua)
+        self.reaped = prefix + "tasks:reaped"
+        self.resumed = prefix + "tasks:resumed"
+        self.members = prefix + "tasks:members"
+        self.claims = prefix + "tasks:claims"
+        self.suspects = prefix + "messages:suspects"
+        self.apart = prefix + "messages:apart"
+        self.later = prefix + "messages:later"
+        self.attempts = prefix + "messages:attempts"
         self.totals = prefix + "totals"
-        self.reader = prefix + "errors:reader"  # lock of getErrors and retryErrors
+        self.reader = prefix + "errors:reader"
         self._inflight = prefix + "inflight:"
         self._long = prefix + "tasks:long:"
         self._longest = prefix + "tasks:longest:"

@@ -1,4 +1,5 @@
-"""docs/architecture.md does not lie: its keys are those of the code, and each script is where the scripts say it is."""
+"""The documents do not lie: their keys are those of the code, each script is where the scripts say it is, and
+CONTRIBUTING.md knows every module."""
 
 import re
 from pathlib import Path
@@ -33,11 +34,32 @@ def needs(text: str) -> list[str]:
     return found[1].split() if found else []
 
 
-def test_every_key_of_the_code_stands_in_the_table_under_its_name() -> None:
+def every_key() -> dict[str, str]:
+    """The keys of the code, by their names there."""
     keys = Keys("")
     names = {name: value for name, value in vars(keys).items() if not name.startswith("_") and name != "channel"}
-    names |= {"inflight": keys.inflight("<taskId>"), "long": keys.long("<taskId>"), "longest": keys.longest("<taskId>")}
-    assert {row[1].strip("`"): row[0].strip("`") for row in rows("Every key")} == names
+    return names | {name: getattr(keys, name)("<taskId>") for name in ("inflight", "long", "longest")}
+
+
+def test_every_key_of_the_code_stands_in_the_table_under_its_name() -> None:
+    assert {row[1].strip("`"): row[0].strip("`") for row in rows("Every key")} == every_key()
+
+
+def test_the_readme_names_every_key_for_who_permits_them_one_by_one() -> None:
+    section = (ROOT / "README.md").read_text().split("\n## Keys\n", 1)[1].split("\n## ", 1)[0]
+    named = re.findall(r"`([\w:<>]+)`", section)
+    assert sorted(named) == sorted(every_key().values())
+
+
+@pytest.mark.parametrize("package", ["gtask", "gmonitor"])
+def test_contributing_says_where_every_module_is(package: str) -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("\n## Where things are\n", 1)[1].split("\n## ", 1)[0]
+    of_gtask, of_gmonitor = section.split("\n`gmonitor/`: ", 1)
+    said = set(re.findall(r"`(\w+\.py)`", of_gtask if package == "gtask" else of_gmonitor))
+    folders = [ROOT / package, ROOT / package / "store"]
+    modules = {path.name for folder in folders for path in folder.glob("*.py") if not path.name.startswith("__")}
+    assert modules <= said, modules - said
+    assert package == "gmonitor" or said == modules
 
 
 @pytest.mark.parametrize("script", [name for name, text in SCRIPTS.items() if declared(text)])
