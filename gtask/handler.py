@@ -18,9 +18,9 @@ from gevent.event import Event
 from gevent.lock import Semaphore
 
 from gtask import forks, strays
-from gtask.delivery import Hand
 from gtask.exceptions import GtaskError, Trouble
 from gtask.functions import Handle
+from gtask.hand import Hand
 from gtask.items import check_result, drained
 from gtask.outcome import DONE, NO_RETRIES, Outcome, Policy, decide, failed
 from gtask.pace import HORIZON

@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 from gevent.event import Event
 
-from gtask.delivery import Hand
 from gtask.exceptions import NotMember, Trouble
+from gtask.hand import Hand
 from gtask.membership import Membership
 from gtask.outage import Line
 from gtask.pace import HORIZON, BatchSize, Clock

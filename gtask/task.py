@@ -12,8 +12,9 @@ from gevent.event import Event as Flag
 from gevent.queue import SimpleQueue
 
 from gtask import forks, strays
+from gtask.at_least_once import AtLeastOnce
+from gtask.at_most_once import AtMostOnce
 from gtask.config import AT_LEAST_ONCE, AT_MOST_ONCE, Config
-from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.election import Election, Term
 from gtask.exceptions import (
     EXIT_OK,
@@ -27,6 +28,7 @@ from gtask.exceptions import (
 )
 from gtask.functions import Handle
 from gtask.generator import End, Generator
+from gtask.hand import Hand
 from gtask.handler import Handler
 from gtask.heartbeat import Beaten, Heartbeat
 from gtask.items import Generate

@@ -6,8 +6,8 @@ from time import perf_counter
 import gevent
 from gevent import get_hub
 
-from gtask.delivery import Hand
 from gtask.functions import Handle
+from gtask.hand import Hand
 from gtask.inside import Current, TimedOut, enter
 from gtask.places import place_in
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from gevent.event import Event
 
-from gtask.delivery import Hand
 from gtask.exceptions import NotMember, Trouble
+from gtask.hand import Hand
 from gtask.membership import Membership
 from gtask.outage import Line, Outage
 from gtask.outcome import DONE, Outcome, failed

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gtask.delivery import AtLeastOnce
+from gtask.at_least_once import AtLeastOnce
 from gtask.outcome import Later, Outcome
 from tests.faults import checker, history, plan
 from tests.faults.history import Elected, Emptied, End, Event, Followed, Lost, Pushed, PutOff, Takeover

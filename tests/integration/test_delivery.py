@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
+from gtask.at_least_once import AtLeastOnce
+from gtask.at_most_once import AtMostOnce
 from gtask.exceptions import Trouble, Unanswered, WrongType
+from gtask.hand import Hand
 from gtask.outage import Line
 from gtask.recovery import recover
 from gtask.store import Store

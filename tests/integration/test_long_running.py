@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from gtask.delivery import AtLeastOnce
+from gtask.at_least_once import AtLeastOnce
 from gtask.recovery import recover
 from tests.hands import Hands
 from tests.servers import Server

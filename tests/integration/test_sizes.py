@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
+from gtask.at_least_once import AtLeastOnce
+from gtask.at_most_once import AtMostOnce
 from gtask.exceptions import Rejected
+from gtask.hand import Hand
 from gtask.outcome import failed
 from gtask.recovery import recover
 from gtask.store import DEATHS_OF_POISON, Came

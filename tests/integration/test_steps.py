@@ -9,11 +9,13 @@ from typing import Any
 import gevent
 import pytest
 
+from gtask.at_least_once import AtLeastOnce
+from gtask.at_most_once import AtMostOnce
 from gtask.config import Backoff, Config
-from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.election import Election, Term
 from gtask.functions import Handle
 from gtask.generator import Generator
+from gtask.hand import Hand
 from gtask.handler import Handler
 from gtask.heartbeat import Beaten, Heartbeat
 from gtask.inside import Retry, current

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from gtask.at_least_once import AtLeastOnce
+from gtask.at_most_once import AtMostOnce
 from gtask.calls import ONE_CALL
-from gtask.delivery import AtLeastOnce, AtMostOnce, Hand
 from gtask.exceptions import Full, Trouble, WrongType
+from gtask.hand import Hand
 from gtask.outcome import NEVER, Later, Outcome, Tried
 from tests.hands import Hands, texts
 from tests.integration.test_delivery import LOSSES, Lossy, failed

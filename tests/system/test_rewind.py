@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gtask.delivery import AtLeastOnce
+from gtask.at_least_once import AtLeastOnce
 from gtask.outcome import Later, Outcome
 from tests.hands import Hands
 from tests.servers import ONE_SERVER, OTHER_SERVER
