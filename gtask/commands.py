@@ -17,6 +17,7 @@ from typing import Any
 import gevent
 from gevent import socket
 from gevent.event import Event
+from gevent.monkey import get_original
 from gevent.os import make_nonblocking, nb_read
 
 from gtask import guard, log, processes
@@ -27,6 +28,7 @@ from gtask.yielding import let_others_run
 
 TERMINATES = 5.0  # seconds from TERM to KILL for a command that has run too long
 LAST_PART = 0.1  # of a task's grace: the time between TERM and KILL at its end
+LAST_SECOND = 1.0  # seconds that a native thread waits for the end of what it has killed
 LAST_WORDS = 1.0  # seconds for reading what a command has written, while a daemon of its making still could write
 CHUNK = 65536  # bytes: a pipe's usual size
 LONGEST = 16384  # bytes of one line
@@ -82,6 +84,17 @@ class Commands:
             command.kill()
         self._wait_until(monotonic() + processes.LAST)
 
+    def kill(self) -> None:
+        """KILL to all at once, from any thread: `end` cannot go on while something holds the event loop. When this
+        returns, none is left, or a second is over."""
+        deadline = monotonic() + LAST_SECOND
+        for ours in [command.kill_from_outside() for command in list(self._running)]:
+            if ours is not None:
+                with ours:
+                    poll = get_original("select", "poll")()
+                    poll.register(ours, 0)  # its end is told without being asked for: both directions are shut down
+                    poll.poll(1000 * max(0.0, deadline - monotonic()))
+
     def _wait_until(self, time: float) -> None:
         if self._running:
             self._none_runs.wait(max(0.0, time - monotonic()))
@@ -132,6 +145,25 @@ class Command:
             with suppress(OSError):  # the guard is gone
                 self._socket.shutdown(socket.SHUT_WR)
 
+    def kill_from_outside(self) -> Any:
+        """The same for any thread, at the end of the task. Returns our end of the guard's socket, which is shut down
+        when the guard has done it; None where there is none to wait for."""
+        self.cut_off = True
+        ours = self._socket
+        if ours is None:
+            return None
+        try:
+            # gevent's own socket is for greenlets alone, and they may close it at any moment.
+            copy = get_original("socket", "socket")(fileno=os.dup(ours.fileno()))
+        except OSError:  # it is closed
+            return None
+        if ours.fileno() < 0:  # it may have been closed just before it was copied, and its number was another file's
+            copy.close()
+            return None
+        with suppress(OSError):  # the guard is gone
+            copy.shutdown(socket.SHUT_WR)
+        return copy
+
     def leave_to_parent(self) -> None:
         """Gives up our end of the socket in a forked child. What takes its number keeps it from being another file's,
         which the copy of the socket would close."""
@@ -143,6 +175,8 @@ class Command:
         with ExitStack() as theirs:
             self._socket, other = socket.socketpair()
             theirs.callback(other.close)
+            if self.cut_off:  # before there was a socket to be shut down
+                self.kill()
             os.set_blocking(other.fileno(), True)
             outputs = []
             for keep in (None, self._errors):

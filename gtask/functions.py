@@ -38,12 +38,14 @@ class Handle:
     lines. The workers' loop makes this call itself, because a function in between would cost more than the copy does.
 
     `end` is called when the task's end has begun. When it returns, at the deadline on the monotonic clock or soon after
-    it, nothing runs any more that the function has started outside of this process.
+    it, nothing runs any more that the function has started outside of this process. `kill` has the same done at once,
+    and may be called from any thread, because `end` cannot go on while something holds the event loop.
     """
 
     function: Callable[[str], object]
     new_context: Callable[[], Context]
     end: Callable[[float], None] = lambda deadline: None
+    kill: Callable[[], None] = lambda: None
 
 
 def load_generate(spec: str) -> Generate:

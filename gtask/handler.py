@@ -149,6 +149,7 @@ class Handler:
         """The same, from a native thread with connections of its own, when the time is over and the event loop is still
         held. Raises Trouble or NotMember."""
         self.start_no_more()
+        self._handle.kill()  # before others can get what is not finished
         self._fail_unfinished(grace)
         self.supply.leave_from_outside(store)
 

@@ -26,7 +26,8 @@ def load_schedule(config: Config, clock: Callable[[], float]) -> tuple[Generate,
     commands = Commands()
     handle = dispatcher(crontab, commands.run, own.function if own else None, clock)
     new_context = own.new_context if own else copy_context().copy
-    return source(crontab, clock, gevent.sleep, let_others_run), Handle(handle, new_context, commands.end)
+    handle_one = Handle(handle, new_context, commands.end, commands.kill)
+    return source(crontab, clock, gevent.sleep, let_others_run), handle_one
 
 
 def _check_that_all_have_commands(path: str, crontab: Crontab) -> None:

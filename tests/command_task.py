@@ -1,6 +1,6 @@
 """A task whose messages are commands, for tests: `NAME TIMEOUT COMMAND…`, in the words of a shell.
 
-The message `fork` makes a child that lives on.
+The message `fork` makes a child that lives on, and `hold` holds the event loop until the named pipe "pipe" is written.
 """
 
 import os
@@ -36,6 +36,10 @@ def handle(message: str) -> None:
             Path("forked").touch()
             time.sleep(600)
         return
+    if message == "hold":
+        Path("holding").touch()
+        with open("pipe"):
+            return
     name, timeout, *words = shlex.split(message)
     commands.run(words, name=name, message=message, tick="2026-11-24T02:30:00+00:00", timeout=float(timeout) or None)
 
@@ -43,7 +47,7 @@ def handle(message: str) -> None:
 def main() -> int:
     config = Config.load(read("gtask", USAGE, sys.argv[1:]), os.environ)
     log.set_up(config.log_level)
-    return run_task(config, lambda: (generate, Handle(handle, copy_context().copy, commands.end)))
+    return run_task(config, lambda: (generate, Handle(handle, copy_context().copy, commands.end, commands.kill)))
 
 
 if __name__ == "__main__":

@@ -305,6 +305,24 @@ def test_when_the_grace_is_over_the_command_ends_before_its_message_is_given_bac
     assert "1 messages were not finished within --grace 2: they are back in the queue" in it.task.stderr
 
 
+@pytest.mark.parametrize("command", [ALIVE, FAMILY])
+def test_the_command_ends_before_its_message_is_given_back_even_while_something_holds_the_event_loop(
+    job, tmp_path, command: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    it = job("--grace", "1")
+    it.push(command)
+    it.has("started")
+    it.redis.rpush("messages", "hold")
+    it.has("holding")
+    it.task.send(signal.SIGTERM)
+    wait_until(lambda: it.redis.lrange("messages", 0, -1)[-1:] == [b"hold"], "both are given back")
+    assert not it.processes
+    assert it.redis.llen("messages") == 2
+    assert it.task.wait() == 75
+    assert it.processed == it.redis.llen("errors") == 0
+
+
 def test_a_command_that_ends_with_0_when_it_is_told_to_has_finished(job) -> None:
     it = job("--grace", "1")
     it.push("sh -c 'trap \"exit 0\" TERM; touch started; while true; do sleep 0.01; done'")
