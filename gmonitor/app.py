@@ -11,7 +11,7 @@ from gevent.queue import Queue
 
 from gmonitor.config import Config
 from gmonitor.display import Display, choose
-from gmonitor.embedded import Embedded, is_wanted
+from gmonitor.embedded import Embedded, is_wanted, place
 from gmonitor.ending import Ending
 from gmonitor.events import (
     Ended,
@@ -199,6 +199,7 @@ class App:
             gevent.sleep(1)
 
     def _find_redis(self) -> None:
+        self._display.place = place(self._config.command, self._config.redis or self._environ.get("GTASK_REDIS"))
         if self._config.redis:
             self._environ["GTASK_REDIS"] = self._config.redis
         elif not self._environ.get("GTASK_REDIS") and is_wanted(self._config.command):

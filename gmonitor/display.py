@@ -31,7 +31,7 @@ class Display:
     """What the app needs of either. What a display has no use for does nothing."""
 
     is_screen = False  # a person looks at it; it has a size, and the shell may take the terminal away
-    place = ""  # where Redis is, when the monitor has started it
+    place = ""  # where Redis is, if that is known
 
     def open(self) -> None:
         """Begins to show, or goes on after `suspend`."""
@@ -67,6 +67,7 @@ class Live(Display):
         self._act = act
         self._lost = lost
         self._dirty = Flag()
+        self._reason = ""
         self._seconds = 0
         self._greenlets: list[gevent.Greenlet] = []
 
@@ -101,6 +102,7 @@ class Live(Display):
     def ending(self, keys: str) -> None:
         """The help line tells what the keys do now."""
         self.keys = keys
+        self._reason = self._fleet.first_reason  # tasks that end from now on were told to
         self._dirty.set()
 
     def redraw(self) -> None:
@@ -114,9 +116,10 @@ class Live(Display):
         self._screen.leave()
 
     def close(self) -> None:
-        """Gives the terminal back, and leaves the sums on it."""
+        """Gives the terminal back, and leaves on it what went with the screen: why a task has failed, and the sums."""
         self._stop()
-        self._screen.leave(f"gmonitor: {len(self._fleet.tasks)} tasks, {self._fleet.totals}\n")
+        reason = f"gmonitor: {self._reason}\n" if self._reason else ""
+        self._screen.leave(f"{reason}gmonitor: {len(self._fleet.tasks)} tasks, {self._fleet.totals}\n")
 
     def _stop(self) -> None:
         gevent.killall(self._greenlets)

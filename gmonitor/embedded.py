@@ -16,6 +16,7 @@ from gevent.subprocess import DEVNULL, Popen, TimeoutExpired
 from gmonitor.watchdog import MARK, ServerStarted, Tell
 from gtask.config import Config as TaskConfig
 from gtask.exceptions import Unreachable
+from gtask.urls import masked
 
 USUAL = ("127.0.0.1", 6379)
 START = 10.0  # seconds until it must answer
@@ -27,13 +28,29 @@ def is_wanted(command: Sequence[str]) -> bool:
 
     Not programs that are no gtask, nor a gtask that is told where its Redis is: here, or in its config.py.
     """
-    words = " ".join(command)
-    named = re.search(r"--redis|GTASK_REDIS=", words) or TaskConfig.redis != f"redis://{USUAL[0]}:{USUAL[1]}/0"
-    if named or not re.search(r"(^|[\s/;&|(])gtask($|\s)", words):  # perhaps behind a shell, or with a path
+    if _names_redis(command) or TaskConfig.redis != f"redis://{USUAL[0]}:{USUAL[1]}/0" or not _is_gtask(command):
         return False
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return bool(probe.connect_ex(USUAL) != 0)
+
+
+def place(command: Sequence[str], told: str | None) -> str:
+    """Where tasks that are started so find their Redis, fit to be shown; "" where only they know. `told`: the URL that
+    they have in their environment."""
+    if _names_redis(command):
+        return ""
+    return masked(told or (TaskConfig.redis if _is_gtask(command) else ""))
+
+
+def _names_redis(command: Sequence[str]) -> bool:
+    return re.search(r"--redis|GTASK_REDIS=", " ".join(command)) is not None
+
+
+def _is_gtask(command: Sequence[str]) -> bool:
+    return (
+        re.search(r"(^|[\s/;&|(])gtask($|\s)", " ".join(command)) is not None
+    )  # perhaps behind a shell, or with a path
 
 
 class Embedded:

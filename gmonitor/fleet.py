@@ -110,6 +110,7 @@ class Fleet:
     unexplained: Succession | None = None  # one whose reason is not known yet
     events: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
     outputs: deque[Entry] = field(default_factory=lambda: deque(maxlen=100))
+    first_reason: str = ""  # how the first task that had something to say about it ended badly
     begun: dict[tuple[int, str], Entry] = field(default_factory=dict)  # lines without an end yet, by pid and stream
     _numbers: int = 0
     _samples: deque[tuple[float, Totals]] = field(default_factory=deque)
@@ -261,7 +262,8 @@ class Fleet:
             return self._log(text, stamp)
         # Its last words are the reason. The screen shows them only here; where lines are printed they stand above.
         self.outputs = deque((entry for entry in self.outputs if entry is not task.last_said), self.outputs.maxlen)
-        self._log(f"{text}: {task.last_words}", stamp)
+        reason = self._log(f"{text}: {task.last_words}", stamp)
+        self.first_reason = self.first_reason or reason.text
         return self._log(text, stamp, screen=False)
 
     def _log(self, text: str, stamp: str, screen: bool = True) -> Entry:

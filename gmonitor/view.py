@@ -6,7 +6,7 @@ from typing import Literal
 
 import wcwidth
 
-from gmonitor.fleet import Fleet, Rates, Task
+from gmonitor.fleet import Entry, Fleet, Rates, Task
 from gtask.protocol import Totals
 
 SMALLEST = (40, 8)
@@ -66,15 +66,36 @@ def render(fleet: Fleet, width: int, height: int, keys: str, place: str = "") ->
     space = height - fixed
     log_least = 1 if not roomy else max(3, height // 5)
     heading, rows, sums = _table(fleet, max(space - log_least, 1), width)
-    log = fleet.latest(space - len(rows))
     title = f" gmonitor  {fleet.alive} of {len(fleet.tasks)} tasks alive  {place}".rstrip()
     lines = [Line(cut(title, width), "title"), *blank] if roomy else []
     lines += [heading, *rows, *blank, *sums, *blank]
-    for entry in log:
-        stamp = f" {entry.stamp}" if width >= STAMPED else ""
-        lines.append(Line(cut(f"{stamp} {entry.text}", width), entry.source))
+    lines += _log(fleet, space - len(rows), width)
     lines += [Line("")] * (height - 1 - len(lines))
     return [*lines, Line(cut(f" {keys}", width), "keys")]
+
+
+def _log(fleet: Fleet, room: int, width: int) -> list[Line]:
+    """The last entries. Where rows would stay empty, entries that are too long for one go on in the next, the newest
+    ones first: why a task has ended is often longer than a row."""
+    entries = fleet.latest(room)
+    spare = room - len(entries)
+    lines: list[Line] = []
+    for entry in reversed(entries):
+        parts = _wrapped(entry, width, 1 + spare)
+        spare -= len(parts) - 1
+        lines[:0] = [Line(cut(part, width), entry.source) for part in parts]
+    return lines
+
+
+def _wrapped(entry: Entry, width: int, most: int) -> list[str]:
+    """The entry in at most so many rows."""
+    stamp = f" {entry.stamp} " if width >= STAMPED else " "
+    text = stamp + entry.text
+    if most == 1 or cut(text, width) == text:
+        return [text]
+    indent = " " * (len(stamp) if width >= STAMPED else 3)
+    return wcwidth.wrap(text, width, subsequent_indent=indent, max_lines=most, placeholder="…",
+                        break_on_hyphens=False, drop_whitespace=False)  # fmt: skip
 
 
 def cut(text: str, width: int) -> str:

@@ -131,10 +131,14 @@ def test_a_flood_starves_neither_the_screen_nor_the_keys(run: Run) -> None:
 def test_reasons_stay_on_the_screen_until_q(run: Run) -> None:
     with Terminal(run.command("fail"), 120, 24, ENVIRON) as terminal:
         text = terminal.wait_for("all tasks have ended")
-        assert text.count("exit 3: Redis at nowhere:1 refuses: no way") == text.count("nowhere") == 3
+        assert text.count("exit 3: Redis at nowhere:1 refuses: no way") == text.count("nowhere:1") == 3
         assert len(re.findall(r"×.* yes .* exit 3$", text, re.MULTILINE)) == 3
         terminal.press("q")
         assert terminal.wait() == 3
+        left = terminal.raw.rpartition(b"\x1b[?1049l")[2].decode()
+        assert re.search(
+            r"gmonitor: pid \d+ ended: exit 3: Redis at nowhere:1 refuses: no way\r\ngmonitor: 3 tasks", left
+        )
 
 
 def test_without_a_screen_the_first_bad_code_is_ours(run: Run) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gmonitor.embedded import is_wanted
+from gmonitor.embedded import is_wanted, place
 from tests.system.fleets import GMONITOR, ROOT, needs_free_port, plain
 from tests.tasks import PATIENCE
 
@@ -31,6 +31,22 @@ UNSET = {"GTASK_REDIS": ""}
 )
 def test_only_a_gtask_that_is_told_of_no_redis_wants_one(command: tuple[str, ...], wanted: bool) -> None:
     assert is_wanted(command) is wanted
+
+
+@pytest.mark.parametrize(
+    ("command", "told", "shown"),
+    [
+        (("gtask",), "redis://me:secret@db:7000/1", "redis://***@db:7000/1"),
+        (("gtask",), None, "redis://127.0.0.1:6379/0"),
+        (("gtask", "--redis", NOWHERE), "redis://db:7000", ""),
+        (("worker",), "redis://db:7000", "redis://db:7000"),
+        (("worker",), None, ""),
+    ],
+)
+def test_the_title_names_the_redis_of_the_tasks_if_it_is_known(
+    command: tuple[str, ...], told: str | None, shown: str
+) -> None:
+    assert place(command, told) == shown
 
 
 @pytest.mark.parametrize("command", [("gtask", "--redis", NOWHERE), ("sh", "-c", "echo hello")])

@@ -54,6 +54,27 @@ def test_the_table_at_eighty_columns() -> None:
     ]
 
 
+def test_a_reason_that_is_longer_than_a_row_goes_on_where_rows_are_empty() -> None:
+    fleet = Fleet()
+    for pid in (101, 102):
+        fleet.apply(Started(pid), 0.0)
+    for pid in (101, 102):
+        fleet.apply(Said(pid, ("gtask: cannot import orders: ModuleNotFoundError: " + "Python looks here, " * 4,)), 1.0)
+        fleet.apply(Ended(pid, 64), 1.0, "14:03:07")
+    whole = [
+        " 14:03:07 pid 101 ended: exit 64: gtask: cannot import orders:",
+        "          ModuleNotFoundError: Python looks here, Python looks here, Python",
+        "          looks here, Python looks here,",
+    ]
+    assert [line.rstrip() for line in shown(fleet)[9:16]] == [*whole, whole[0].replace("101", "102"), *whole[1:], ""]
+    # Where there are fewer rows, the newest entry has them.
+    assert [line.rstrip() for line in shown(fleet, 80, 10)[5:]] == [
+        " 14:03:07 pid 101 ended: exit 64: gtask: cannot import orders: ModuleNotFoundEr…",
+        *[line.replace("101", "102") for line in whole],
+        " " + KEYS,
+    ]
+
+
 def test_the_smallest_screen() -> None:
     fleet = fleet_of(5, generator=4, dead=(1,))
     assert [line.rstrip() for line in shown(fleet, 40, 8)] == [
