@@ -9,7 +9,7 @@ from gtask.calls import Call, Ended, GiveBack, Leave, Settle
 from gtask.exceptions import Unanswered
 from gtask.hand import Hand
 from gtask.outage import Line
-from gtask.outcome import DONE, NEVER, Outcome
+from gtask.outcome import DONE, NEVER, Outcome, failed
 from gtask.pace import Clock, ReplySize
 from gtask.store import REPLY_BYTES, Member, Store
 
@@ -28,6 +28,7 @@ class AtMostOnce(Hand):
     def __init__(self, member: Member, clock: Clock = monotonic) -> None:
         super().__init__(member, clock)
         self._reply_size = ReplySize(REPLY_BYTES)
+        self._given_up = False  # what was handled still has failed
 
     def take(self, want: int, line: Line) -> None:
         self._repeat(line)
@@ -61,8 +62,17 @@ class AtMostOnce(Hand):
             self.newest = self._clock()
 
     def finished(self, message: str, outcome: Outcome) -> None:
-        if outcome is not DONE:
+        if outcome is not DONE and not self._given_up:
             self._ended.append(Ended(message, outcome, NEVER))
+
+    def give_up(self, messages: list[str], why: str) -> int:
+        # The native thread may have done it, and then the event loop has turned again and the end goes on: here, and in
+        # `handle` too, which may even fail now. Each message has one record all the same.
+        if self._given_up:
+            return 0
+        self._given_up = True
+        self._ended += [Ended(message, failed(message, why, self.member.task_id), NEVER) for message in messages]
+        return len(messages)
 
     @property
     def owes(self) -> bool:

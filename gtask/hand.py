@@ -58,6 +58,11 @@ class Hand(ABC):
     def finished(self, message: str, outcome: Outcome) -> None:
         """The message, once ready, was handled. Redis learns it with the next call."""
 
+    def give_up(self, messages: list[str], why: str) -> int:
+        """These are handled still, and the end does not wait for them: returns how many of them fail because of that,
+        for this reason. The others go back to the queue when the task leaves."""
+        return 0
+
     def tried(self, message: str) -> Tried:
         """What is known of earlier attempts at a message in hand. Equal messages share it."""
         return NEVER

@@ -22,7 +22,7 @@ from gtask.exceptions import GtaskError, Trouble
 from gtask.functions import Handle
 from gtask.hand import Hand
 from gtask.items import check_result, drained
-from gtask.outcome import DONE, NO_RETRIES, Outcome, Policy, decide, failed
+from gtask.outcome import DONE, NO_RETRIES, Outcome, Policy, decide
 from gtask.pace import HORIZON
 from gtask.protocol import Totals
 from gtask.store import Store
@@ -139,26 +139,24 @@ class Handler:
         ending.join()  # before others can get what is not finished
         return len(self._unfinished)
 
-    def leave(self, grace: float) -> None:
-        """After `finish`: stores what is finished, gives back the rest, ends the membership. What at-most-once
-        delivery cannot give back becomes a failure, "not finished within --grace"; `grace` in seconds."""
-        self._fail_unfinished(grace)
+    def leave(self, why: str) -> None:
+        """After `finish`: stores what is finished, gives back the rest, ends the membership. `why`: the reason with
+        which fails what is not finished and cannot be given back (at-most-once)."""
+        self._give_up_unfinished(why)
         self.supply.leave()
 
-    def leave_from_outside(self, store: Store, grace: float) -> None:
+    def leave_from_outside(self, store: Store, why: str) -> None:
         """The same, from a native thread with connections of its own, when the time is over and the event loop is still
-        held. Raises Trouble or NotMember."""
+        held. Raises Trouble or NotMember; bears repeating, and `leave` may come after it."""
         self.start_no_more()
         self._handle.kill()  # before others can get what is not finished
-        self._fail_unfinished(grace)
+        self._give_up_unfinished(why)
         self.supply.leave_from_outside(store)
 
-    def _fail_unfinished(self, grace: float) -> None:
-        hand = self.supply.hand
-        for message in [] if hand.kept_in_redis else self._unfinished:
-            self._totals.errors += 1
-            self._totals.processed += 1
-            hand.finished(message, failed(message, f"not finished within --grace {grace:g}", hand.member.task_id))
+    def _give_up_unfinished(self, why: str) -> None:
+        count = self.supply.hand.give_up(self._unfinished, why)
+        self._totals.errors += count
+        self._totals.processed += count
 
     @property
     def _unfinished(self) -> list[str]:

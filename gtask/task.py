@@ -49,6 +49,7 @@ log = logging.getLogger(__name__)
 HANDS: dict[str, type[Hand]] = {AT_MOST_ONCE: AtMostOnce, AT_LEAST_ONCE: AtLeastOnce}
 LONG = 3  # heartbeats: `gtask status` shows which message a task has been at for so long
 JOIN = 0.2  # seconds for a term to say that its generate has not ended within the grace
+BROKEN = "not finished: the event loop of its task broke"
 LAST_CALL = 3.0  # seconds for storing what is finished when the event loop is broken
 LAST_REPORT = 1.0  # seconds: for a reader that reads
 KEEP_AGAIN = 1.0  # seconds until a connection that was lost is tried again
@@ -116,6 +117,7 @@ class Task:
         self._said = ""  # the last error of ours that was said
         # The parts.
         self._expired = Flag()  # the time for a graceful end is over
+        self._too_late = f"not finished within --grace {config.grace:g}"
         self._totals = Totals()
         self._reporter = Reporter(self._totals)
         self._writer = Writer(self._reporter, report_fd, self._cannot_report) if report_fd is not None else None
@@ -138,7 +140,7 @@ class Task:
         )  # fmt: skip
         self._beating: gevent.Greenlet | None = None
         self._stand_in = StandIn(
-            make_store, self._membership, self._election, self._handler, heartbeat=config.heartbeat, grace=config.grace
+            make_store, self._membership, self._election, self._handler, heartbeat=config.heartbeat, why=self._too_late
         )
 
     def run(self) -> int:
@@ -166,7 +168,7 @@ class Task:
                 if strays.broke_the_loop(error):
                     self._watch.stop()
                     strays.say_closed(error)
-                    self._stand_in.leave_at_once(LAST_CALL)
+                    self._stand_in.leave_at_once(LAST_CALL, BROKEN)
                     return EXIT_SOFTWARE
                 log.error("%s; ending", strays.thrown_into_main(error))
                 self.end(EXIT_SOFTWARE)
@@ -296,7 +298,7 @@ class Task:
         if self._beating is not None:
             self._beating.join(timeout=max(0.0, deadline - monotonic()))
             self._beating.kill()  # it waits for a Redis that is away
-        self._handler.leave(grace)
+        self._handler.leave(self._too_late)
         timer.kill()
         self._tell(f"has ended: {self._totals}")
 

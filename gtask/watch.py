@@ -29,7 +29,7 @@ from gtask.handler import Handler
 from gtask.membership import Membership
 from gtask.places import place_in
 from gtask.protocol import SAME_WISH
-from gtask.store import Store
+from gtask.store import Store, backoff
 
 logger = logging.getLogger(__name__)
 
@@ -56,16 +56,19 @@ class StandIn:
         handler: Handler,
         *,
         heartbeat: float,
-        grace: float,
+        why: str,
     ) -> None:
-        """`heartbeat` (T) and `grace` in seconds."""
+        """`heartbeat`: T in seconds. `why`: the reason with which fails what is not finished in time and cannot be
+        given back."""
         self._make_store = make_store
         self._membership = membership
         self._election = election
         self._handler = handler
         self._heartbeat = heartbeat
-        self._grace = grace
+        self._why = why
         self._beaten = monotonic()
+        self._failures = 0  # in a row
+        self._again = 0.0  # when the thread acts again after a failure
         self._let_go = 0  # the number of the term whose flag is not kept any more; 0: none
         self._left = False
         self._busy = False
@@ -73,7 +76,8 @@ class StandIn:
         self._jobs: Any = get_original("queue", "SimpleQueue")()
 
     def beaten(self) -> None:
-        """A heartbeat has just been sent, by this thread or by the greenlet."""
+        """A heartbeat has just been sent by the greenlet, or this thread tries to send one. What came of that does not
+        matter here: a thread that began anew at once would double the attempts while Redis is away."""
         self._beaten = monotonic()
 
     @property
@@ -86,8 +90,9 @@ class StandIn:
         if self._store is not None:
             self._store.abandon()
 
-    def leave_at_once(self, seconds: float) -> None:
-        """Stores what is finished and gives back what was not started, after the event loop has broken.
+    def leave_at_once(self, seconds: float, why: str) -> None:
+        """Stores what is finished and gives back what was not started, after the event loop has broken. `why`: the
+        reason with which fails what cannot be given back.
 
         That happens in a thread and over connections made for this alone, because the standing-in thread may be in the
         middle of something. Returns when it is done, or after `seconds`.
@@ -96,11 +101,8 @@ class StandIn:
         left.acquire()
 
         def leave() -> None:
-            try:
-                store = self._make_store()
-                self._try(lambda: self._handler.leave_from_outside(store, self._grace))
-            finally:
-                left.release()
+            self._try(lambda: self._handler.leave_from_outside(self._make_store(), why))
+            left.release()
 
         _start_thread(leave, ())
         left.acquire(timeout=seconds)
@@ -115,14 +117,16 @@ class StandIn:
         `held`: for how many seconds the loop has been held (0: it turns), and `holder`: by whom. `ending`: the end was
         asked for. `over`: the time for a graceful end is over.
         """
-        since = (monotonic() - self._beaten) / self._heartbeat
-        if not self._busy and (held or since >= BEAT_WHEN_LATE):
+        now = monotonic()
+        since = (now - self._beaten) / self._heartbeat
+        if not self._busy and (over or now >= self._again) and (held or since >= BEAT_WHEN_LATE):
             self._busy = True
             self._jobs.put(partial(self._act, held, holder, ending, over))
 
     def _run(self) -> None:
         while True:
-            self._jobs.get()()
+            self._failures = 0 if self._try(self._jobs.get()) else self._failures + 1
+            self._again = monotonic() + backoff(self._failures) if self._failures else 0.0
             self._busy = False
 
     def _act(self, held: float, holder: FrameType | None, ending: bool, over: bool) -> None:
@@ -131,19 +135,25 @@ class StandIn:
             store = self._store = self._make_store()
         if over:
             if not self._left:
+                self._handler.leave_from_outside(store, self._why)
                 self._left = True
-                self._try(lambda: self._handler.leave_from_outside(store, self._grace))
             return
-        self._try(lambda: self._beat(store, held, holder, ending))
+        self._beat(store, held, holder, ending)
         if held:
-            self._try(lambda: self._handler.supply.give_back_from_outside(store))
+            self._handler.supply.give_back_from_outside(store)
 
-    def _try(self, what: Callable[[], None]) -> None:
-        """Does it once. The greenlets deal with what goes wrong here, as soon as they run again."""
+    def _try(self, what: Callable[[], None]) -> bool:
+        """Does it once, and says whether it could be done. The greenlets deal with what goes wrong here, as soon as
+        they run again."""
         try:
             what()
         except (Trouble, NotMember, GtaskError) as error:
             logger.debug("while the event loop is held: %s", error)
+        except Exception:  # the next attempt may succeed, and without this thread nobody would make one
+            logger.exception("a bug in gtask (standing in for the event loop)")
+        else:
+            return True
+        return False
 
     def _beat(self, store: Store, held: float, holder: FrameType | None, ending: bool) -> None:
         """Keeps the membership, and the flag too if it is generate that holds the loop.
@@ -164,10 +174,10 @@ class StandIn:
                 log.say(f"term {term.number} lost: {why}")
                 store.release_failed(term.member, term.number, why)
         if self._membership.member.task_id and monotonic() - self._beaten >= BEAT_WHEN_HELD * self._heartbeat:
+            self.beaten()
             asked = monotonic()
             beat = store.beat(self._membership.member, term=term.number if keep and term else 0)
             self._election.server_clock.told(beat.time, asked, monotonic())
-            self.beaten()
             self._handler.tell_longest(store)
 
 
@@ -308,9 +318,9 @@ class LoopWatch:
         if held >= self._tell_at and now >= self._quiet_until:
             self._told, self._tell_at = held, 2 * held
             log.say(f"nothing else has run here for {held:.1f} s: {_where(holder)}")
+        ending = self._ending is not None
         left = 0.0 if self._ending is None else self._ending + self._grace - now
         if self._stand_in is not None:
-            ending = self._ending is not None
             self._stand_in.late(held, holder, ending=ending, over=ending and left <= 0)
         if left < -FORCE:
             log.say(f"ended by force, because --grace {self._grace:g} is over and nothing else could run here: "

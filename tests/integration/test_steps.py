@@ -58,6 +58,7 @@ class Parts:
         self.supply = Supply(kind, self.line, self.membership, self.recovery, self.clock)
         self.membership.on_join.append(lambda member: self.supply.renew())
         self.handled: list[str] = []
+        self.while_handled: Callable[[str], None] = lambda message: None
         self.handler = Handler(Handle(self.handle, copy_context), self.supply, self.totals, policy=policy)
         self.election = Election(self.store, self.membership, T, "jobs:generate", self.clock)
         self.said: list[Beaten] = []
@@ -70,6 +71,7 @@ class Parts:
 
     def handle(self, message: str) -> Iterator[str] | None:
         self.handled.append(message)
+        self.while_handled(message)
         if "fail" in message:
             raise ValueError(message)
         if "again" in message and current().attempt < 3:
@@ -207,6 +209,48 @@ def test_at_most_once_a_new_member_says_what_the_old_one_had_to_say(redis, parts
     task.fetch()
     assert redis.llen("errors") == 1
     assert task.id == 2
+
+
+@pytest.mark.parametrize("ending", ["held", "held and fail"])
+def test_at_most_once_an_end_from_outside_and_then_in_order_leaves_one_record_of_what_was_not_finished(
+    redis, parts, ending: str
+) -> None:
+    """The native thread ends the membership because the event loop is held. Then the loop turns, and the end goes
+    on."""
+    redis.rpush("messages", ending)
+    task = parts(AtMostOnce)
+
+    def end_from_outside(message: str) -> None:
+        task.handler.leave_from_outside(task.store, "not finished")
+
+    task.while_handled = end_from_outside
+    if not task.fetch():
+        task.supply.wait(0)
+    task.membership.close()
+    task.handler.work_off(task.supply.hand, 0)
+    task.handler.leave("not finished")
+    assert [json.loads(entry)["error"] for entry in redis.lrange("errors", 0, -1)] == ["not finished"]
+    assert redis.get("taskId") == b"1", "it has not joined anew"
+    assert not redis.exists("tasks:members")
+
+
+@KINDS
+def test_what_is_still_handled_when_its_task_leaves_fails_or_goes_back_once(redis, parts, kind) -> None:
+    redis.rpush("messages", "held")
+    task = parts(kind)
+
+    def leave_twice(message: str) -> None:
+        task.membership.close()
+        task.handler.leave_from_outside(task.store, "not finished")
+        task.handler.leave("not finished")
+
+    task.while_handled = leave_twice
+    if not task.fetch():
+        task.supply.wait(0)
+        task.fetch()
+    task.handler.work_off(task.supply.hand, 0)
+    assert redis.llen("errors") == (kind is AtMostOnce)
+    assert redis.llen("messages") == (kind is AtLeastOnce)
 
 
 # -- the heartbeat

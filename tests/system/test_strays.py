@@ -167,6 +167,22 @@ def test_under_nohup_a_closed_terminal_is_nothing(server, redis, start, log) -> 
 
 
 @ONE_SERVER
+def test_at_most_once_the_record_of_what_was_not_finished_says_that_the_event_loop_broke(
+    server, redis, start, log
+) -> None:
+    hold_flag(redis)
+    task = start("--redis", server.url, "--handle", "job:handle")
+    redis.rpush("messages", "held")
+    wait_until(lambda: log("begins held"))
+    redis.rpush("messages", "closes")
+    assert task.wait() == 70
+    records = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
+    assert [(r["message"], r["error"]) for r in records if r["message"] == "held"] == [
+        ("held", "not finished: the event loop of its task broke")
+    ]
+
+
+@ONE_SERVER
 @pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
 def test_closing_descriptors_that_are_not_one_s_own_ends_the_task_with_a_line_and_costs_nothing(
     server, redis, start, log, delivery: str

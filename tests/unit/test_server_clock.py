@@ -89,7 +89,7 @@ def test_the_thread_that_stands_in_for_the_heartbeat_tells_the_time_too() -> Non
         SimpleNamespace(term=None, server_clock=clock),  # type: ignore[arg-type]
         Mock(),
         heartbeat=0.001,
-        grace=1,
+        why="",
     )
     stand_in.start()
 
