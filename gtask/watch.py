@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 LATE = 0.1  # seconds: when the loop has not turned for so long, something holds it
 TOLD_AFTER = 2.0  # seconds until the log says who holds it, and again each time that this has doubled
 TOLD_AGAIN = 10.0  # seconds without such a line after the loop has turned again
-FORCE = 1.0  # seconds after the grace until a process whose loop is held ends by force
+OVER = 0.5  # seconds: a loop that is held for so long when the grace is over may not turn any more before the end
+FORCE = 1.0  # seconds after the grace until a process ends by force whose loop has been held for as long
 LAST_WORDS = 0.5  # seconds for the last log lines before such an end
 KEPT_FOR = 10  # heartbeats: a generate that holds the loop for longer loses the flag
 # Heartbeats since the last one after which the thread sends one: while the loop is held, and while it turns.
@@ -321,8 +322,9 @@ class LoopWatch:
         ending = self._ending is not None
         left = 0.0 if self._ending is None else self._ending + self._grace - now
         if self._stand_in is not None:
-            self._stand_in.late(held, holder, ending=ending, over=ending and left <= 0)
-        if left < -FORCE:
+            self._stand_in.late(held, holder, ending=ending, over=ending and left <= 0 and held >= OVER)
+        # A loop that was held for a moment only ends its task in order: whoever holds it now has nothing to do with it.
+        if left < -FORCE and held >= FORCE:
             log.say(f"ended by force, because --grace {self._grace:g} is over and nothing else could run here: "
                     f"{_where(holder)}")  # fmt: skip
             log.flush(LAST_WORDS)

@@ -143,6 +143,30 @@ def handle(message):
 """
 
 
+IN_PIECES = """
+held = handle
+def handle(message):
+    while message == "pieces":
+        pathlib.Path("holding").touch()
+        compute(0.4)
+        time.sleep(0.001)
+    held(message)
+"""
+
+
+def test_a_loop_that_turns_now_and_then_ends_its_task_in_order_however_late(server, redis, start, tmp_path) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS + IN_PIECES)
+    handles_only(redis)
+    redis.rpush("messages", "pieces")
+    task = start(*options(server, "--grace", "0.2"))
+    wait_until((tmp_path / "holding").exists)
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    assert "1 messages were not finished within --grace 0.2: they are in errors" in task.stderr
+    assert "ended by force" not in task.stderr
+    assert [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)] == ["pieces"]
+
+
 def test_the_first_signal_ends_gracefully_and_the_second_at_once_while_c_code_holds_the_loop(
     server, redis, start, tmp_path
 ) -> None:
