@@ -4,25 +4,12 @@ Each method of a Store is one attempt. It raises Trouble when Redis does not ans
 outage.py), NotMember when Redis does not know the task, WrongType when a key holds something else.
 """
 
+from gtask.store.answers import NOTHING_CAME, Beat, Came, Claimed, Member, Postponed, Reaped, Settled, Suspects
 from gtask.store.connection import backoff
 from gtask.store.keys import Keys
 from gtask.store.operator import REMOVE, RETRY, RETRY_AS_IT_IS, STAY, OperatorCalls
 from gtask.store.server import REPLY_BYTES
-from gtask.store.tasks import (
-    ALWAYS_ACCEPTED,
-    DEATHS_OF_POISON,
-    LATEST_BLMOVE,
-    NOTHING_CAME,
-    Beat,
-    Came,
-    Claimed,
-    Member,
-    Postponed,
-    Reaped,
-    Settled,
-    Suspects,
-    TaskCalls,
-)
+from gtask.store.tasks import ALWAYS_ACCEPTED, DEATHS_OF_POISON, LATEST_BLMOVE, TaskCalls
 
 __all__ = [
     "ALWAYS_ACCEPTED", "DEATHS_OF_POISON", "LATEST_BLMOVE", "NOTHING_CAME", "REMOVE", "REPLY_BYTES", "RETRY",
