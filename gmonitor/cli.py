@@ -27,7 +27,8 @@ Options:
   -h, --help           show this
   --version            show the version
 
-COMMAND is what each task runs (default: gtask), e.g. gmonitor -n 8 -- gtask --interval 0
+COMMAND is what each task runs (default: gtask), such as
+  gmonitor -n 8 -- gtask --interval 0
 Keys: q ends all tasks and quits, k ends the current generator.
 Each option can also be set in the environment: --tasks as GMONITOR_TASKS.
 """

@@ -38,7 +38,8 @@ from gtask.text import one_line, printable, to_bytes
 
 MOST_PUSHED = 100_000  # messages: Redis does nothing else while it takes them
 
-USAGE = f"""gtask: identical processes on one Redis; one generates messages, the others handle them.
+USAGE = f"""gtask: identical processes on one Redis; one generates messages, the others
+handle them.
 
 Usage:
   gtask [options]
@@ -54,11 +55,16 @@ Commands:
   (none)               run a task
   getErrors            print all failed messages and remove them
   retryErrors          put failed messages back into the queue
-  push                 put messages at the tail of the queue, all or none; - reads them from stdin, one a line
-  status               show generator, tasks and totals; exit 1 when nobody generates
-  check                draw 200 messages from --generate, start it anew in between, compare; exit 1 at a fault
-  cron                 check a schedule, and print when its entries are due next; needs no Redis
-  rewind               forget where generation stands, so that it begins anew; refused while somebody generates
+  push                 put messages at the tail of the queue, all or
+                       none; - reads them from stdin, one a line
+  status               show generator, tasks and totals; exit 1 when nobody
+                       generates
+  check                draw 200 messages from --generate, start it anew in
+                       between, compare; exit 1 at a fault
+  cron                 check a schedule, and print when its entries are due
+                       next; needs no Redis
+  rewind               forget where generation stands, so that it begins anew;
+                       refused while somebody generates
 
 Options:
 {Config.describe()}
@@ -66,15 +72,17 @@ Options:
   --limit N            getErrors: only the oldest N
   --match TEXT         retryErrors: only those whose record contains TEXT
   --json               status: as JSON, for programs
-  --to POSITION        rewind: the next generator goes on after this position, or message
+  --to POSITION        rewind: the next generator goes on after this position,
+                       or message
   --purge              rewind: delete the messages that wait or have failed, too
   --next N             cron: how many ticks (default: 10)
-  --from TIME          cron: those after this time, such as 2026-03-29T00:00+01:00 (default: now)
+  --from TIME          cron: those after this time (default: now), such as
+                       2026-03-29T00:00+01:00
   -h, --help           show this
   --version            show the version
 
-Options with a value, except those of single commands, can be set in the environment: --max-backlog as
-GTASK_MAX_BACKLOG.
+Options with a value, except those of single commands, can be set in the
+environment: --max-backlog as GTASK_MAX_BACKLOG.
 """
 
 

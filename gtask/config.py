@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from docopt import DocoptExit, docopt
@@ -23,9 +24,11 @@ LARGEST = 1_000_000_000  # seconds, or milliseconds: what clocks, sockets and Re
 COUNTABLE = 10**18  # Redis counts in 64 bits
 AT_MOST_ONCE, AT_LEAST_ONCE = "at-most-once", "at-least-once"
 UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
+SECONDS, MILLISECONDS = "seconds, such as 10", "milliseconds, such as 500"
 DEMO = "gtask.demo:generate"  # whoever names another one runs a job of one's own
 CRON = "gtask.cron:generate"  # what --cron generates by
-WIDTH = 104  # columns of the help text
+WIDTH = 80  # columns of the help text
+NO_BREAK = "\N{NO-BREAK SPACE}"  # where a line of it must not end
 GUTTER = 23  # columns before the descriptions of options
 
 # docopt names what it could not place as the repr of its own objects; the text in them has either kind of quotes.
@@ -91,7 +94,7 @@ class Settings:
                     subsequent_indent=" " * GUTTER,
                     break_on_hyphens=False,
                 )
-        return "\n".join(lines)
+        return "\n".join(lines).replace(NO_BREAK, " ")
 
 
 def _default(row: "Field[Any]") -> str:
@@ -99,9 +102,8 @@ def _default(row: "Field[Any]") -> str:
     if row.default in ("", None) or row.default is False:
         return ""
     own = row.metadata["own"]
-    return (
-        f" (default: {row.default})" if own is None else f" (default: {row.default} for the demo, {own} for your own)"
-    )
+    both = "" if own is None else f" for the demo, {own} for your own"
+    return f" (default:{NO_BREAK}{row.default}{both})"
 
 
 def _long(name: str) -> str:
@@ -146,22 +148,22 @@ def _command(program: str, usage: str, arguments: Sequence[str]) -> tuple[str | 
     return None, ""
 
 
-def number(text: str) -> float:
-    """A time that can be waited for, in whatever unit."""
+def number(text: str, unit: str = SECONDS) -> float:
+    """A time that can be waited for. What is no number is answered with the unit, for it may have one of its own."""
     try:
         parsed = float(text)
     except ValueError:
-        raise ValueError("not a number") from None
+        parsed = math.nan
     if not math.isfinite(parsed):
-        raise ValueError("not a number")
+        raise ValueError(f"not a number of {unit}")
     if abs(parsed) > LARGEST:
         raise ValueError(f"must be {LARGEST:,} or less")
     return parsed
 
 
-def not_negative(text: str) -> float:
+def not_negative(text: str, unit: str = SECONDS) -> float:
     """The same, from 0 on."""
-    if (parsed := number(text)) < 0:
+    if (parsed := number(text, unit)) < 0:
         raise ValueError("must be 0 or more")
     return parsed
 
@@ -192,7 +194,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 def duration(text: str) -> float:
     """Seconds, from a number with a unit (`500ms`, `1s`, `10m`, `6h`, `1d`) or without one, which means seconds."""
-    found = re.fullmatch(r"([0-9.]+) ?(ms|s|m|h|d|)", text.strip())
+    found = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+) ?(ms|s|m|h|d|)", text.strip())
     if not found:
         raise ValueError("not a duration (500ms, 1s, 10m, 6h, 1d)")
     seconds = not_negative(found[1]) * UNITS[found[2]]
@@ -266,7 +268,13 @@ class Config(Settings):
         "generates by the schedule in this TOML file (docs/cron.md), and delivers at-least-once; then --handle is for "
         "entries without a command",
     )
-    interval: float = option(500, not_negative, "MS", "milliseconds between two generated messages, 0 = none", own=0)
+    interval: float = option(
+        500,
+        partial(not_negative, unit=MILLISECONDS),
+        "MS",
+        "milliseconds between two generated messages, 0 = none",
+        own=0,
+    )
     heartbeat: float = option(
         1,
         _heartbeat,

@@ -4,6 +4,7 @@ from dataclasses import fields
 
 import pytest
 
+from gmonitor.cli import USAGE as GMONITORS_USAGE
 from gtask.cli import USAGE
 from gtask.config import DEMO, Backoff, Config, read
 from gtask.exceptions import UsageError
@@ -96,8 +97,8 @@ def test_a_backoff_is_two_durations(text: str, first: float, longest: float) -> 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("2m..1m", "longer than"), ("1w", "not a duration"), ("..", "not a duration"), ("1..2..3", "not a number"),
-     ("-1..2", "not a duration"), ("1.2.3s", "not a number"), ("9999999d", "must be"),
+    [("2m..1m", "longer than"), ("1w", "not a duration"), ("..", "not a duration"), ("1..2..3", "not a duration"),
+     ("-1..2", "not a duration"), ("1.2.3s", "not a duration"), ("9999999d", "must be"),
      ("1-60", r"; write one, or two as in 1s\.\.60s$")],
 )  # fmt: skip
 def test_what_is_no_backoff_is_refused(text: str, reason: str) -> None:
@@ -141,11 +142,20 @@ def test_the_help_says_both_defaults_of_the_pace(name: str, said: str) -> None:
     assert described.endswith(f"(default: {said} for your own)")
 
 
+@pytest.mark.parametrize("usage", [USAGE, GMONITORS_USAGE], ids=["gtask", "gmonitor"])
+def test_the_help_fits_on_a_terminal_of_80_columns(usage: str) -> None:
+    assert [line for line in usage.splitlines() if len(line) > 80] == []
+    # docopt would take such a line of a description for another option.
+    assert [line for line in usage.splitlines() if line.strip().startswith("-") and line.startswith(" " * 3)] == []
+
+
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
         ("interval", "-1", "must be 0 or more"),
         ("interval", "soon", "not a number"),
+        ("interval", "1s", "not a number of milliseconds, such as 500"),
+        ("timeout", "10s", "not a number of seconds, such as 10"),
         ("interval", "nan", "not a number"),
         ("interval", "inf", "not a number"),
         ("heartbeat", "0.3", "whole seconds"),
