@@ -27,8 +27,9 @@ class Ended(NamedTuple):
 
     @property
     def grows(self) -> bool:
-        """Whether it takes room that Redis may not have. Failures do not count: those it takes in any case."""
-        return bool(self.outcome.followups or self.outcome.later)
+        """Whether it takes room that Redis may not have. That is what follow-ups do: failures, and messages that come
+        again, it takes in any case."""
+        return bool(self.outcome.followups)
 
 
 def size(ended: Iterable[Ended]) -> int:

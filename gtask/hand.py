@@ -113,8 +113,9 @@ class Hand(ABC):
     def _to_tell(self) -> list[Ended]:
         """Takes out what the next call is to tell: not too much, and not while Redis has no room for it."""
         ended = emptied(self._ended)
-        if self._kept and self._clock() < self._room_at and size([*self._kept, *ended]) <= ONE_CALL:
-            self._kept += [one for one in ended if one.grows]
+        growing = [one for one in ended if one.grows]
+        if self._kept and self._clock() < self._room_at and size([*self._kept, *growing]) <= ONE_CALL:
+            self._kept += growing
             ended = [one for one in ended if not one.grows]
         else:
             ended, self._kept = [*self._kept, *ended], []
@@ -125,15 +126,14 @@ class Hand(ABC):
     def _hold_back(self, growing: list[Ended]) -> bool:
         """Redis has no room for what came of these. All else goes on without them, as that makes room; but not for
         ever, because what is held back takes memory here."""
-        if size([*self._kept, *growing, *self._ended]) > ONE_CALL:
+        if size([*self._kept, *growing, *(one for one in self._ended if one.grows)]) > ONE_CALL:
             return False
         now = self._clock()
         self._kept += growing
         self._room_at = now + FULL_FOR
         if now >= self._say_full_at:
             self._say_full_at = now + SAY_FULL
-            log.warning("Redis is full (maxmemory): what came of %d messages (follow-ups, retries) waits for room",
-                        len(self._kept))  # fmt: skip
+            log.warning("Redis is full (maxmemory): the follow-ups of %d messages wait for room", len(self._kept))
         return True
 
     def _next(self) -> int:

@@ -382,13 +382,12 @@ def everything(redis) -> dict[bytes, bytes]:
     return {key: redis.dump(key) for key in redis.keys("*")}
 
 
-@pytest.mark.parametrize("outcome", [brings("a1"), again()], ids=["follow-ups", "later"])
-def test_a_full_redis_refuses_what_takes_room_before_anything_is_changed(redis, hands, full, outcome) -> None:
+def test_a_full_redis_refuses_follow_ups_before_anything_is_changed(redis, hands, full) -> None:
     redis.rpush("messages", *"abc")
     redis.hset("totals", "purged", 1)
     task = hands(attempts=1)
     task.take(2)
-    task.finish("a", outcome=outcome)
+    task.finish("a", outcome=brings("a1"))
     task.finish("b", fail=True)
     before = everything(redis)
     task.hand._hold_back = lambda growing: False
@@ -398,12 +397,11 @@ def test_a_full_redis_refuses_what_takes_room_before_anything_is_changed(redis, 
     assert everything(redis) == before
 
 
-@pytest.mark.parametrize("outcome", [brings("a1"), again()], ids=["follow-ups", "later"])
-def test_in_a_full_redis_all_else_goes_on_and_what_takes_room_comes_later(redis, hands, full, outcome) -> None:
+def test_in_a_full_redis_all_else_goes_on_and_follow_ups_come_later(redis, hands, full) -> None:
     redis.rpush("messages", *"abcdefg")
     task = hands()
     task.take(4)
-    task.finish("a", outcome=outcome)
+    task.finish("a", outcome=brings("a1"))
     task.finish("b")
     task.finish("c", fail=True)
     full()
@@ -413,7 +411,7 @@ def test_in_a_full_redis_all_else_goes_on_and_what_takes_room_comes_later(redis,
     assert totals(redis) == {"processed": 2, "errors": 1}
     assert not task.hand.owes
     assert 0 < (task.hand.next_look or 0) <= 1
-    task.finish("d", outcome=outcome)
+    task.finish("d", outcome=brings("d1"))
     task.finish("e")
     task.give_back()
     assert texts(redis, f"inflight:{task.id}") == ["a", "d", "e"]
@@ -424,9 +422,27 @@ def test_in_a_full_redis_all_else_goes_on_and_what_takes_room_comes_later(redis,
     assert task.hand.owes
     task.take(0)
     assert not redis.exists(f"inflight:{task.id}")
-    came = ["a1", "a1"] if outcome.followups else []
-    assert texts(redis, "messages") == ["f", "g", *came]
-    assert len(later(redis)) == 2 - len(came)
+    assert texts(redis, "messages") == ["f", "g", "a1", "d1"]
+
+
+def test_a_full_redis_takes_what_comes_again_like_a_failure_however_much_it_is(redis, hands, full) -> None:
+    """Its message only moves. If it had to wait for room, and all were such ones, nobody would ever make any."""
+    large = [f"{n}" + "x" * 600_000 for n in range(3)]
+    redis.rpush("messages", *large, *"abcde")
+    task = hands(attempts=1)
+    task.take(5)
+    full()
+    task.finish(*large, outcome=again())
+    task.finish("a", outcome=brings("a1"))
+    assert task.take(1) == ["c"], "nor does it hold back what has no room"
+    while task.hand.owes:
+        task.take(0)
+    assert [message for message, _ in later(redis)] == large
+    assert attempts(redis) == [b"1 1"] * 3
+    assert totals(redis) == {"postponed": 3}
+    task.finish("b", "c", outcome=again(0))
+    assert sorted(task.take(2)) == ["b", "c"], "it comes again, too"
+    assert task.hand.tried("b") == Tried(1, 1)
 
 
 def test_a_task_that_leaves_a_full_redis_gives_back_whose_follow_ups_had_no_room(redis, hands, full) -> None:

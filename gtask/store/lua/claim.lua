@@ -77,21 +77,25 @@ end
 -- changed.
 local some_come_again = (some and redis.call('ZCARD', later) or 0) + postponed > 0
 if failed > 0 then redis.call('LLEN', errors) end
--- A full Redis (maxmemory) refuses a script whose first write may take memory. So follow-ups, and messages that come
--- again, are counted before all else: then they are refused before anything is changed. Everything else shall be taken,
--- so without them the first write, further down, frees some memory.
 if followups + postponed > 0 then
   redis.call('LLEN', messages)
-  if followups > 0 then redis.call('HINCRBY', totals, 'followups', followups) end
-  local ordinal = postponed > 0 and redis.call('HINCRBY', totals, 'postponed', postponed)
+  redis.call('HLEN', totals)
+end
+-- A full Redis (maxmemory) refuses a script whose first write may take memory. So follow-ups are counted before all
+-- else: then they are refused before anything is changed. Everything else shall be taken, because finishing messages is
+-- what makes room. So without follow-ups the first write frees some memory.
+if followups > 0 then
+  redis.call('HINCRBY', totals, 'followups', followups)
   append(messages, first_followup, first_later - 1)
-  local now = clock()
+end
+redis.call('HDEL', claims, id)
+if postponed > 0 then
+  local ordinal, now = redis.call('HINCRBY', totals, 'postponed', postponed), clock()
   for i = these - 4, first_later, -4 do
     put_off(later, ARGV[i], now + ARGV[i + 1] / 1000, ordinal)
     ordinal = ordinal - 1
   end
 end
-redis.call('HDEL', claims, id)
 
 -- Acknowledge.
 local finished = 0
