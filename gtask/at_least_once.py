@@ -7,8 +7,8 @@ from time import monotonic
 from typing import Any
 
 from gtask.calls import Call, Claim, Ended, GiveBack, Leave
-from gtask.exceptions import Trouble
-from gtask.hand import Hand, emptied
+from gtask.exceptions import Full, Trouble
+from gtask.hand import FULL_FOR, Hand, emptied
 from gtask.outage import Line
 from gtask.outcome import DONE, NEVER, Outcome, Tried
 from gtask.pace import Clock, ReplySize, SuspectTurns
@@ -123,21 +123,28 @@ class AtLeastOnce(Hand):
     def wait(self, line: Line) -> None:
         self._waiting = True
         try:
-            line.ask(self._wait)
+            waited = line.ask(self._wait)
         finally:
             self._waiting = False
+        if not waited:
+            line.pause(FULL_FOR)
 
-    def _wait(self, store: Store) -> None:
+    def _wait(self, store: Store) -> bool:
+        """False when a full Redis has refused. A claim it does not refuse, so what comes by then is found by the next
+        one."""
         if self._over:
-            return
+            return True
         try:
             moved = store.blmove(self.member.task_id)
+        except Full:
+            return False
         except Trouble:
             self._moved = True  # perhaps: only the reply may be lost
             self._astray = (self._clock(), self._clock())
             raise
         if moved:
             self._moved = True  # the list is the truth: the next `take` hands out what came, even if this reply is lost
+        return True
 
     def finished(self, message: str, outcome: Outcome) -> None:
         if outcome is DONE:

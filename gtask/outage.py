@@ -85,6 +85,10 @@ class Line:
         """The result of `attempt(store)`. Raises Trouble when there was no answer, or none until it gave up."""
         return self.retry(partial(attempt, self.store))
 
+    def pause(self, seconds: float) -> None:
+        """Waits so long, or until it is time to give up."""
+        self._give_up.wait(seconds)
+
     def retry(self, attempt: Callable[[], T]) -> T:
         """The same for an attempt that has its store already."""
         return attempt() if self._outage is None else self._outage.retry(self._who, attempt, self._give_up)

@@ -27,12 +27,12 @@ def _load(name: str) -> Script:
     return Script("".join((folder / f"{prelude}.lua").read_text() for prelude in preludes) + text)
 
 
-BEAT, PUSH, RELEASE = _load("beat"), _load("push"), _load("release")
+NUMBER, BEAT, PUSH, RELEASE = _load("number"), _load("beat"), _load("push"), _load("release")
 POP, CLAIM, SETTLE, GIVEBACK = _load("pop"), _load("claim"), _load("settle"), _load("giveback")
 REAP, READ, LOCK, RESOLVE = _load("reap"), _load("read"), _load("lock"), _load("resolve")
 POSITION, STATUS, REWIND, PUT = _load("position"), _load("status"), _load("rewind"), _load("put")
 
 # What a task cannot do without: what it calls itself, and what its scripts call (by `pcall` what only accelerates).
-NEEDED = sorted({"EVAL", "INCR", "LLEN", "BLPOP"}.union(
-    *(script.calls for script in (BEAT, POSITION, PUSH, RELEASE, POP, CLAIM, SETTLE, GIVEBACK, REAP))
+NEEDED = sorted({"EVAL", "LLEN", "BLPOP"}.union(
+    *(script.calls for script in (NUMBER, BEAT, POSITION, PUSH, RELEASE, POP, CLAIM, SETTLE, GIVEBACK, REAP))
 ))  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from gtask import forms
-from gtask.exceptions import Forbidden, NotMember, OthersKeys, Rejected, Trouble
+from gtask.exceptions import Forbidden, Full, NotMember, OthersKeys, Rejected, Trouble
 from gtask.store import scripts
 from gtask.store.answers import NOTHING_CAME, Beat, Came, Claimed, Member, Postponed, Reaped, Settled, Suspects
 from gtask.store.server import REPLY_BYTES, Server
@@ -27,9 +27,13 @@ class TaskCalls(Server):
     # -- membership and election
 
     def next_id(self) -> int:
-        """INCR taskId. A lost reply costs a number, nothing else."""
-        with self._asking("_commands") as commands:  # .incr() would send INCRBY; the source's command is INCR
-            answer = commands.execute_command("INCR", self.keys.task_id)
+        """INCR taskId, or a script where a full Redis refuses that (number.lua). A lost reply costs a number, nothing
+        else."""
+        try:
+            with self._asking("_commands") as commands:  # .incr() would send INCRBY; the source's command is INCR
+                answer = commands.execute_command("INCR", self.keys.task_id)
+        except Full:
+            answer = self._run(scripts.NUMBER, (self.keys.task_id, self.keys.members))
         with self.understanding():
             return forms.task_id(str(answer))
 
@@ -181,7 +185,7 @@ class TaskCalls(Server):
     ) -> Claimed:
         """Acknowledges and claims in one step (claim.lua). `turn`: to suspects, which are all that is wanted now.
 
-        Raises NotMember; and Full, having done nothing, when there is no room for follow-ups or what comes again.
+        Raises NotMember; and Full, having done nothing, when there is no room for follow-ups.
         """
         k = self.keys
         what = "all" if settled.all else "some" if settled.stay is None else "near"

@@ -265,6 +265,39 @@ def test_a_full_redis_refuses_new_messages_only(redis, hands) -> None:
     assert redis.hgetall("totals") == {b"processed": b"2", b"errors": b"1", b"redelivered": b"1"}
 
 
+def test_tasks_join_a_full_redis_and_handle_what_fills_it(redis, hands) -> None:
+    """The first ones, after all have ended, and one that was taken for dead."""
+    redis.rpush("messages", *"abcd")
+    taken_for_dead = hands(AtLeastOnce)
+    taken_for_dead.take(1)
+    taken_for_dead.die(redis)
+    before = taken_for_dead.id
+    redis.config_set("maxmemory", "1")
+    try:
+        first = hands(AtLeastOnce)
+        assert first.take(2) == ["a", "b"]
+        assert taken_for_dead.take(1) == ["c"]
+        assert (first.id, taken_for_dead.id) == (before + 1, before + 2)
+        first.finish("a", "b")
+        assert first.take(1) == ["d"]
+    finally:
+        redis.config_set("maxmemory", "0")
+    assert {int(i) for i in redis.hkeys("tasks:members")} == {first.id, taken_for_dead.id}
+    assert redis.hgetall("totals") == {b"processed": b"2", b"redelivered": b"1"}
+
+
+def test_a_task_that_waits_finds_what_a_full_redis_gets_back(redis, hands) -> None:
+    """It refuses BLMOVE at any time, so who waited for that alone would wait until there is room."""
+    task = hands(AtLeastOnce)
+    redis.rpush("messages", "a")
+    redis.config_set("maxmemory", "1")
+    try:
+        assert task.wait() == []
+        assert task.take(1) == ["a"]
+    finally:
+        redis.config_set("maxmemory", "0")
+
+
 def test_a_full_redis_holds_up_no_at_most_once_handler_that_has_a_failure(redis, hands) -> None:
     redis.rpush("messages", *"abcd")
     task = hands(AtMostOnce)

@@ -38,13 +38,13 @@ if not known and redis.call('ZSCORE', reaped, id) then return {-1} end
 local generate, theirs = cjson.decode(member).generate, redis.call('HGET', generator, 'generate')
 local demo = 'gtask.demo:generate'
 if theirs and generate and (theirs == demo) ~= (generate == demo) then return {-2, theirs} end
-if not known then redis.call('HSET', members, id, member) end
 local time = redis.call('TIME')
 local now, stamp = time[1] + time[2] / 1000000, string.format('%d.%06d', time[1], time[2])
 local still = redis.call('ZCOUNT', tasks, now - STILL_AFTER * heartbeat, now) == 0
 local latest = redis.call('ZRANGE', tasks, -1, -1, 'WITHSCORES')[2]
 -- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
 redis.call('ZREM', tasks, id)
+if not known then redis.call('HSET', members, id, member) end
 if still and redis.call('EXISTS', tasks) == 1 then
   local life = string.format('%d', math.floor(1000 * STILL_AFTER * heartbeat))
   redis.call('SET', resumed, life, 'PX', life)
