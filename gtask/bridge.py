@@ -27,7 +27,7 @@ from gevent.monkey import get_original
 
 from gtask.aio import Drawing
 from gtask.asyncio_loop import Loop
-from gtask.places import frames_of, place_in, place_of
+from gtask.places import frames_of, in_brackets, place_in, place_of
 from gtask.text import one_line
 
 log = logging.getLogger(__name__)
@@ -263,9 +263,9 @@ class _Bridge:
             try:
                 self.loop.run_forever()
             except BaseException as error:
-                place = place_of(error)
+                place = in_brackets(place_of(error))
                 log.error("%s was raised in an asyncio task of its own%s; the others go on",
-                          one_line(error), f" ({place})" if place else "")  # fmt: skip
+                          one_line(error), place)  # fmt: skip
 
     def _end(self) -> None:
         """Cancels what was not finished and gives it time to run its `finally:`. Nobody is told of it any more."""

@@ -29,7 +29,7 @@ from gtask.exceptions import (
 )
 from gtask.functions import find_generate, load_generate, load_handle
 from gtask.patch import ensure_standard_files
-from gtask.places import place_of
+from gtask.places import in_brackets, place_of
 from gtask.program import one_line_for_errors, run_task
 from gtask.server_clock import ServerClock
 from gtask.stdio import write_all
@@ -205,8 +205,7 @@ def check(config: Config, arguments: dict[str, Any]) -> int:
     try:
         faults = testing.check(generate)
     except Exception as error:
-        place = place_of(error)
-        log.say(f"{config.generate} raised {one_line(error)}" + (f" ({place})" if place else ""))
+        log.say(f"{config.generate} raised {one_line(error)}{in_brackets(place_of(error))}")
         return EXIT_SOFTWARE
     lines = faults or ["no fault found: each new start goes on exactly where the one before was stopped"]
     return show("".join(f"{config.generate}: {line}\n" for line in lines)) or (EXIT_FAULT if faults else EXIT_OK)

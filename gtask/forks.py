@@ -19,7 +19,7 @@ from greenlet import greenlet
 
 from gtask import log, signals
 from gtask.exceptions import EXIT_OK, EXIT_SOFTWARE
-from gtask.places import place_of
+from gtask.places import in_brackets, place_of
 from gtask.text import one_line
 
 happened = False  # True: this process is such a child
@@ -47,7 +47,8 @@ def end(error: BaseException | None = None) -> NoReturn:
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else EXIT_OK if error.code is None else EXIT_SOFTWARE
     elif error is not None:
-        log.say(f"process {os.getpid()}, which generate or handle forked, ends: {one_line(error)} ({place_of(error)})")
+        place = in_brackets(place_of(error))
+        log.say(f"process {os.getpid()}, which generate or handle forked, ends: {one_line(error)}{place}")
     else:
         log.say(f"process {os.getpid()}, which generate or handle forked, has returned from it; it ends here. A child "
                 "should end with os._exit")  # fmt: skip

@@ -24,7 +24,7 @@ from gtask.bridge import Stream, plain, plain_generator
 from gtask.exceptions import GtaskError, UsageError, UserCodeError
 from gtask.inside import hand_on
 from gtask.items import Generate, Item
-from gtask.places import place_of, place_of_function
+from gtask.places import in_brackets, place_of, place_of_function
 from gtask.stdio import working_directory
 from gtask.text import one_line, printable
 
@@ -114,8 +114,7 @@ def _why(error: BaseException, spec: str) -> str:
             return f"{text}; it is in src: set PYTHONPATH=src, or install your project (pip install -e .)"
         here = printable(str(working_directory()))
         return f"{text}; Python looks in {here}, in PYTHONPATH, and among what is installed"
-    if place := place_of(error):
-        text += f" ({place})"
+    text += in_brackets(place_of(error))
     # Python may have found another module than its user expects, for instance a redis.py beside the user's code.
     other: object = None
     if isinstance(error, AttributeError):
@@ -202,7 +201,7 @@ def _in(function: Any) -> str:
     for runs in called(function):
         code = getattr(runs, "__code__", None) or getattr(getattr(runs, "__init__", None), "__code__", None)
         if code is not None:
-            return f" ({place_of_function(code)})"
+            return in_brackets(place_of_function(code))
     return ""
 
 

@@ -27,7 +27,7 @@ from gtask.exceptions import Rejected, Trouble
 from gtask.inside import Current, enter
 from gtask.items import Generate, Item, NoMessage, encoded, is_no_stream
 from gtask.outage import Line
-from gtask.places import place_in, place_of, place_of_suspended
+from gtask.places import in_brackets, place_in, place_of, place_of_suspended
 from gtask.protocol import Totals
 from gtask.store import ALWAYS_ACCEPTED
 from gtask.text import one_line, printable, shortened, to_bytes
@@ -311,7 +311,7 @@ class Generator:
         except BaseException as error:
             if suspended := place_of_suspended(messages):
                 _UNENDING.append(messages)
-            place = _brackets(place_of(error) or suspended)
+            place = in_brackets(place_of(error) or suspended)
             log.warning("while it was ended, %s raised %s%s", self._name, _in_one_line(error), place)
             log.debug("the traceback", exc_info=error)
 
@@ -319,10 +319,10 @@ class Generator:
         """What an error of generate's means. SystemExit and gevent.Timeout are errors like any other."""
         if isinstance(error, GreenletExit) and self._halt.is_set():
             return error  # we have thrown it, because the term is over
-        return _Failed(f"{self._name} raised {_in_one_line(error)}" + _brackets(place_of(error)))
+        return _Failed(f"{self._name} raised {_in_one_line(error)}" + in_brackets(place_of(error)))
 
     def _failed(self, what: str, messages: Iterator[Item]) -> _Failed:
-        return _Failed(f"{self._name} {what}" + _brackets(place_of_suspended(messages)))
+        return _Failed(f"{self._name} {what}" + in_brackets(place_of_suspended(messages)))
 
     # -- pushing
 
@@ -432,7 +432,3 @@ def _shown(value: object) -> str:
 
 def _cut(text: str) -> str:
     return shortened(printable(text), LONGEST_ERROR)
-
-
-def _brackets(place: str) -> str:
-    return f" ({place})" if place else ""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any
 
-from gtask.places import place_of_suspended
+from gtask.places import in_brackets, place_of_suspended
 from gtask.text import to_bytes
 
 Item = str | bytes | tuple[str | bytes | None, str | bytes]
@@ -87,10 +87,10 @@ def drained(handling: Generator[object, None, object]) -> list[bytes]:
         try:
             followups.add(item)
         except NoMessage as error:
-            place = place_of_suspended(handling)
+            place = in_brackets(place_of_suspended(handling))
             with suppress(Exception):  # the first error is the one to tell
                 handling.close()
-            raise ValueError(f"handle yielded {error}" + (f" ({place})" if place else "")) from error
+            raise ValueError(f"handle yielded {error}{place}") from error
     return followups.messages
 
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from gevent.monkey import get_original
 
 from gtask import log
-from gtask.places import place_of
+from gtask.places import in_brackets, place_of
 
 TIME = 3.0  # seconds for all exit functions together
 
@@ -29,7 +29,7 @@ def leave(code: int) -> NoReturn:
         try:
             function()
         except BaseException as error:  # the other functions have to run all the same
-            log.say(f"an exit function raised {type(error).__name__}: {error} ({place_of(error)})")
+            log.say(f"an exit function raised {type(error).__name__}: {error}{in_brackets(place_of(error))}")
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # nobody may read it, and users' code may have closed or replaced it

@@ -9,7 +9,7 @@ from traceback import format_exception_only
 from gtask.config import AT_LEAST_ONCE, Backoff, Config
 from gtask.exceptions import CommandFailed
 from gtask.inside import Reject, Retry, TimedOut
-from gtask.places import place_of
+from gtask.places import in_brackets, place_of
 from gtask.text import failure_record, printable, read_record
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _reason(error: BaseException) -> str:
         reason, place = str(error), ""
     else:
         reason, place = "".join(format_exception_only(error)).strip(), place_of(error)
-    return f"{reason} ({place})" if place else reason
+    return reason + in_brackets(place)
 
 
 def failed(message: str, reason: str, task_id: int, attempts: int = 1) -> Outcome:

@@ -59,6 +59,11 @@ def place_of_suspended(iterator: object) -> str:
     return "" if frame is None else place_in(frame)
 
 
+def in_brackets(place: str) -> str:
+    """What an error line ends with: ` (jobs.py:7 handle)`; nothing where the place is not known."""
+    return f" ({place})" if place else ""
+
+
 def _first(owner: object, *names: str) -> Any:
     """The first of these attributes that is there; None when none is."""
     return next((value for name in names if (value := getattr(owner, name, None)) is not None), None)

@@ -11,7 +11,7 @@ from traceback import walk_tb
 import gevent
 
 from gtask.log import say as say_last
-from gtask.places import place_of
+from gtask.places import in_brackets, place_of
 from gtask.text import one_line, printable
 
 log = logging.getLogger(__name__)
@@ -32,13 +32,13 @@ def say(error: BaseException) -> None:
 def thrown_into_main(error: BaseException) -> str:
     """Says what was thrown into the main greenlet, where it comes from, and what to do instead."""
     what = one_line(error)
-    place = place_of(error)
+    place = in_brackets(place_of(error))
     raised = {frame.f_code for frame, _ in walk_tb(error.__traceback__)}
     for number in signal.valid_signals():
         if getattr(signal.getsignal(number), "__code__", None) in raised:
             instead = "; for a time limit use gevent.Timeout" if number == signal.SIGALRM else ""
-            return f"the handler of {signal.Signals(number).name} raised {what} ({place}){instead}"
-    return f"{what} was raised outside generate and handle" + (f" ({place})" if place else "")
+            return f"the handler of {signal.Signals(number).name} raised {what}{place}{instead}"
+    return f"{what} was raised outside generate and handle{place}"
 
 
 def broke_the_loop(error: BaseException) -> bool:
