@@ -9,9 +9,9 @@ from contextlib import aclosing
 from time import perf_counter
 from typing import Any
 
-QUICK = 0.0002  # seconds: an item that took longer is the last that is drawn before those so far are used
+QUICK = 0.0002  # seconds: what took longer to draw is the last that is drawn before what was drawn so far is used
 AHEAD = 100  # items that are drawn at once at most
-SLICE = 0.001  # seconds after which no more are drawn at once
+DRAW_FOR = 0.001  # seconds after which no more are drawn at once
 
 Answer = Callable[[Sequence[Any], BaseException | None], None]
 
@@ -124,6 +124,6 @@ class Drawing:
             drawn.append(await anext(items))
             now = perf_counter()
             quick, self._first = now - began <= QUICK and self.ahead and not self._first, False
-            if not quick or len(drawn) >= AHEAD or now - start >= SLICE:
+            if not quick or len(drawn) >= AHEAD or now - start >= DRAW_FOR:
                 return
             began = now

@@ -15,7 +15,6 @@ from gtask.store import NOTHING_CAME, Came, Member, Postponed, Settled, Store
 
 ONE_CALL = 1 << 20  # bytes: so much of what came of messages is told in one call
 EACH = 64  # bytes: what a message takes beside itself, so that many small ones are not too many for one call
-LONGEST_WAIT = 10**12  # milliseconds until a message comes again: 30 years
 
 
 class Ended(NamedTuple):
@@ -61,7 +60,7 @@ def came_of(ended: Sequence[Ended]) -> Came:
         later=[
             Postponed(
                 one.message,
-                min(max(round(1000 * later.after), 0), LONGEST_WAIT),
+                round(1000 * later.after),
                 one.tried.attempts + 1,
                 one.tried.failures + later.failed,
             )

@@ -21,6 +21,7 @@ from gevent import GreenletExit, get_hub
 from gevent.event import Event
 
 from gtask import forks
+from gtask.aio import QUICK
 from gtask.bridge import Stream
 from gtask.election import Term
 from gtask.exceptions import Rejected, Trouble
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 
 BATCH = 500  # messages in one push at most; as many may be drawn while it is on its way
 BATCH_BYTES = 1 << 20  # about so many bytes in one push at most
-QUICK = 0.0002  # seconds: when a message took longer to draw, generate goes on only after its push
 LOOKS = (0.002, 0.1)  # seconds between looks at a backlog that is full: first, longest
 LONGEST_ERROR = 400  # characters
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from gtask.status import LONGEST_PAUSE
 from gtask.store import Keys
+from gtask.store.tasks import FORGOTTEN_AFTER
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
@@ -84,6 +86,12 @@ def test_a_script_needs_a_prelude_exactly_when_it_uses_one_of_its_names() -> Non
             code = re.sub(r"--.*", "", before + text)
             uses = any(re.search(rf"\b{name}\b", code) for name in names)
             assert (prelude in needs(text)) == uses or script in PRELUDES, (script, prelude)
+
+
+def test_numbers_that_the_code_shares_with_the_scripts_are_the_same() -> None:
+    [dead_after] = re.findall(r"^local DEAD_AFTER = (\d+) ", SCRIPTS["constants"], flags=re.MULTILINE)
+    [longest_pause] = re.findall(r"1000 \* math\.min\((\d+), ", SCRIPTS["constants"])
+    assert (int(dead_after), float(longest_pause)) == (FORGOTTEN_AFTER, LONGEST_PAUSE)
 
 
 def test_every_script_stands_in_the_table_of_promises() -> None:
