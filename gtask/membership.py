@@ -27,7 +27,7 @@ class Membership:
             "generate": generate,
         }  # fmt: skip
         self.member = Member(0, "")  # of nothing yet
-        self.on_join: list[Callable[[Member], None]] = []
+        self.on_join: Callable[[Member], object] = lambda member: None  # is called with each new one
 
     def first_join(self) -> None:
         """Takes this process's first id."""
@@ -50,8 +50,7 @@ class Membership:
                 if self._ending and not to_store:
                     raise NotMember
                 self.member = self._enter()
-                for listener in self.on_join:
-                    listener(self.member)
+                self.on_join(self.member)
             return self.member
 
     def _enter(self) -> Member:

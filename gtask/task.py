@@ -125,7 +125,7 @@ class Task:
         store = self._store = make_store()
         line = self._line = Line(store, Outage(store.address, backoff), "task", self._expired)
         self._membership = Membership(store, config.heartbeat, config.wait, config.generate)
-        self._membership.on_join.append(lambda member: self._events.put(Joined(member)))
+        self._membership.on_join = lambda member: self._events.put(Joined(member))
         self._election = Election(store, self._membership, config.heartbeat, config.generate, server_clock=server_clock)
         self._recovery = Recovery(line.of("recovery"))
         self._supply = Supply(HANDS[config.delivery], line.of("handler"), self._membership, self._recovery)

@@ -46,7 +46,7 @@ class Hands:
         self.hand = kind(self.membership.member)
         self.started: list[str] = []
         self.line = Line(self.store, Again(attempts))
-        self.membership.on_join.append(self._renew)
+        self.membership.on_join = self._renew
 
     @property
     def id(self) -> int:

@@ -56,7 +56,7 @@ class Parts:
         self.totals = Totals()
         self.recovery = Recovery(self.line)
         self.supply = Supply(kind, self.line, self.membership, self.recovery, self.clock)
-        self.membership.on_join.append(lambda member: self.supply.renew())
+        self.membership.on_join = lambda member: self.supply.renew()
         self.handled: list[str] = []
         self.while_handled: Callable[[str], None] = lambda message: None
         self.handler = Handler(Handle(self.handle, copy_context), self.supply, self.totals, policy=policy)
