@@ -142,7 +142,7 @@ def retry_errors(config: Config, arguments: dict[str, Any]) -> int:
 
     def work(store: Store) -> int:
         count = failed.retry_errors(store, arguments["--match"])
-        return show(f"{count} {'message is' if count == 1 else 'messages are'} back in the queue\n") or EXIT_OK
+        return show(f"{count:,} {'message is' if count == 1 else 'messages are'} back in the queue\n") or EXIT_OK
 
     return with_redis(config, work)
 

@@ -105,6 +105,6 @@ def test_a_person_sees_how_far_it_is(redis, server: Server) -> None:
     fill(redis, 100_000)
     with Terminal([sys.executable, "-m", "gtask", "retryErrors", "--redis", server.url]) as terminal:
         terminal.wait_for(lambda text: " of 100,000" in text)
-        terminal.wait_for(lambda text: "100000 messages are back in the queue" in text, within=120)
+        terminal.wait_for(lambda text: "100,000 messages are back in the queue" in text, within=120)
         assert " of 100,000" not in terminal.text, "the bar is gone"
     wait_until(lambda: redis.llen("messages") == 100_000)

@@ -56,7 +56,7 @@ def messages(redis) -> list[bytes]:
 def test_all_failures_go_to_the_tail_of_the_queue_in_their_order(redis, begin: Retry) -> None:
     redis.rpush("messages", "waits")
     fill(redis, 1234)
-    assert result(begin()) == (0, "1234 messages are back in the queue\n", "")
+    assert result(begin()) == (0, "1,234 messages are back in the queue\n", "")
     assert messages(redis) == [b"waits", *(b"m%d" % n for n in range(1234))]
     assert redis.llen("errors") == 0
     assert redis.hget("totals", "retried") == b"1234"
@@ -148,5 +148,5 @@ def test_failures_that_come_meanwhile_wait_for_the_next_time(redis, begin: Retry
         if message := redis.lpop("messages"):
             redis.rpush("errors", failure_record(message.decode(), "again", 4))
             moved += 1
-    assert result(process)[1] == "2000 messages are back in the queue\n"
+    assert result(process)[1] == "2,000 messages are back in the queue\n"
     assert redis.llen("messages") + redis.llen("errors") == 2000
