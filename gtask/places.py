@@ -33,6 +33,13 @@ def place_in(frame: FrameType) -> str:
     return _innermost(extract_stack(frame))
 
 
+def where_in(frame: FrameType | None) -> str:
+    """The same where something must be said: if none of the user's code runs there, the innermost place of all."""
+    if frame is None:
+        return "an unknown place"
+    return place_in(frame) or _text(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
 def frames_of(awaitable: object) -> Iterator[FrameType]:
     """The frames of a coroutine, and of what it waits for, from the outermost on."""
     while awaitable is not None:

@@ -40,9 +40,10 @@ from gtask.protocol import Totals
 from gtask.recovery import Recovery
 from gtask.report import Reporter, Writer
 from gtask.server_clock import ServerClock
+from gtask.stand_in import StandIn
 from gtask.store import Member, Store, backoff
 from gtask.supply import Supply
-from gtask.watch import LoopWatch, StandIn
+from gtask.watch import LoopWatch
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ NEAR = 5  # looks whose median is a figure: one alone may fall into a batch
 GROWTH = 1.05
 BACKLOG = 1_000
 # Three standard ones, the reports' own copy, a pipe for signals, the event loop's two, four connections. The native
-# thread that stands in for a loop that is held (watch.py) opens its loop's two and two connections.
+# thread that stands in for a loop that is held (stand_in.py) opens its loop's two and two connections.
 MOST_FILES = 12 + 4
 
 JOBS = """

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gtask.server_clock import ServerClock
+from gtask.stand_in import StandIn
 from gtask.store import Beat, Member
-from gtask.watch import StandIn
 from tests.support.processes import wait_until
 
 

@@ -10,8 +10,8 @@ from unittest.mock import Mock
 import pytest
 
 from gtask.exceptions import Trouble
+from gtask.stand_in import StandIn
 from gtask.store import Beat, Member
-from gtask.watch import StandIn
 from tests.tasks import wait_until
 
 T = 0.1
