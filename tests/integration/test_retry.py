@@ -106,7 +106,7 @@ def test_what_another_program_wrote_goes_back_as_it_is(redis, begin: Retry) -> N
 @OTHER_SERVER
 def test_two_at_once_send_each_back_once(redis, begin: Retry) -> None:
     fill(redis, 20_000)
-    counts = [int(result(process)[1].split()[0]) for process in (begin(), begin())]
+    counts = [int(result(process)[1].split()[0].replace(",", "")) for process in (begin(), begin())]
     assert sum(counts) == 20_000
     assert Counter(messages(redis)) == Counter(b"m%d" % n for n in range(20_000))
     assert redis.llen("errors") == 0
