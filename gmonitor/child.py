@@ -117,17 +117,19 @@ class Child:
 
     def _read(self, pipe: BinaryIO, lines: Lines, digest: Digest) -> None:
         fd = pipe.fileno()
-        while data := nb_read(fd, CHUNK):
-            begun = time.perf_counter()
-            whole = lines.feed(data)
-            event = digest(whole, b"") if whole else None
-            spent = time.perf_counter() - begun
-            if event:
-                self._post(event)
-            if len(data) >= FLOOD:
-                gevent.sleep(spent * (1 / SHARE - 1))
-        if rest := lines.close():
-            self._post(digest(rest, b""))
+        try:
+            while data := nb_read(fd, CHUNK):
+                begun = time.perf_counter()
+                whole = lines.feed(data)
+                event = digest(whole, b"") if whole else None
+                spent = time.perf_counter() - begun
+                if event:
+                    self._post(event)
+                if len(data) >= FLOOD:
+                    gevent.sleep(spent * (1 / SHARE - 1))
+        finally:  # It is killed when the task is dead, and a child of the task keeps the pipe open.
+            if rest := lines.close():
+                self._post(digest(rest, b""))
 
     def _reported(self, lines: list[bytes], unfinished: bytes) -> Event:
         return Reported(self.pid, tuple(condense(lines)), _text(unfinished))

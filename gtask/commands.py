@@ -272,14 +272,13 @@ class Output:
         """Passes on what comes from this pipe, each line behind the name, until its end; and closes it. `keep`: gets
         the lines."""
         lines = Lines(LONGEST)
-        try:
+        with ExitStack() as at_end:  # which does not come by itself when a daemon of the command keeps the pipe open
+            at_end.callback(os.close, fd)
+            at_end.callback(lambda: self._pass_on(name, lines.close(), keep))
             make_nonblocking(fd)
             while data := nb_read(fd, CHUNK):
                 self._pass_on(name, lines.feed(data), keep)
                 let_others_run()
-            self._pass_on(name, lines.close(), keep)
-        finally:
-            os.close(fd)
 
     def _pass_on(self, name: str, lines: list[bytes], keep: deque[bytes] | None) -> None:
         if keep is not None:

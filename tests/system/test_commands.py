@@ -366,6 +366,13 @@ def test_each_line_of_its_output_has_the_entrys_name_in_front(job) -> None:
     assert sorted(lines) == sorted([b"one", b"two", b"", b"b", b"\xff", b"unfinished"])
 
 
+def test_a_line_without_an_end_is_kept_though_a_daemon_could_go_on_with_it(job) -> None:
+    it = job()
+    it.push("sh -c 'setsid sleep 600 & printf \"why I fail\" >&2; exit 3'")
+    assert it.errors()[0].endswith("exit code 3: why I fail")
+    wait_until(lambda: "job: why I fail\n" in it.task.stderr)
+
+
 @pytest.mark.serial
 def test_lines_of_many_commands_at_once_are_whole(job) -> None:
     it = job("--concurrency", "20")

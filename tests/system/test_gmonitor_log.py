@@ -85,6 +85,16 @@ def test_a_log_without_a_reader_does_not_keep_it_from_ending(run: Run) -> None:
     assert re.fullmatch(r"gmonitor: 2 lines could not be written to .*/fifo\n", err)
 
 
+def test_last_words_without_a_line_end_are_kept_though_a_child_holds_the_pipe(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    task = "printf 'one more word'; printf 'why I die' >&2; sleep 600 & exit 3"
+    with plain(*GMONITOR, "-n", "1", "--log", str(log), "--", "sh", "-c", task) as process:
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert re.search(r": why I die\n.* ended: exit 3\n", out)
+    assert re.search(r": one more word\n", out)
+    assert re.fullmatch(r"\d+ why I die\n", log.read_text())
+
+
 def test_a_log_that_was_rotated_away_is_begun_anew(run: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with plain(*run.command("chatty", tasks=1, options=("--log", str(log)))) as process:
