@@ -115,6 +115,7 @@ class Command:
         self._output = output
         self._socket: Any = None  # the guard has the other end
         self._guard = 0  # its pid
+        self._guard_gone = False
         self._heard = b""  # what the guard has said
         self._errors: deque[bytes] = deque(maxlen=TAIL_LINES)
         self._readers: list[gevent.Greenlet] = []
@@ -144,6 +145,7 @@ class Command:
         if self._socket is not None:
             with suppress(OSError):  # the guard is gone
                 self._socket.shutdown(socket.SHUT_WR)
+        self._signal_guard(signal.SIGCONT)  # somebody may have stopped it
 
     def kill_from_outside(self) -> Any:
         """The same for any thread, at the end of the task. Returns our end of the guard's socket, which is shut down
@@ -201,6 +203,7 @@ class Command:
             with suppress(ConnectionResetError):  # it has gone without reading our last word
                 while data := self._socket.recv(CHUNK):
                     self._heard += data
+            self._guard_gone = True
             return True
         return False
 
@@ -221,20 +224,34 @@ class Command:
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.send(guard.TERM)
+        self._signal_guard(signal.SIGCONT)
+
+    def _signal_guard(self, number: int) -> None:
+        if self._guard and not self._guard_gone:  # its pid may be another process's as soon as it has gone
+            processes.signal_one(self._guard, number)
 
     def _close(self) -> None:
-        said = self._said
-        if "started" in said and "ended" not in said:  # somebody has killed the guard
-            processes.signal_group(said["started"], signal.SIGKILL)
         if self._guard:
-            with suppress(ChildProcessError):  # the event loop has reaped it, for users' code had it watch children
-                while os.waitpid(self._guard, os.WNOHANG) == (0, 0):
-                    gevent.sleep(0.001)
+            self._reap()
         gevent.joinall(self._readers, timeout=LAST_WORDS)
         gevent.killall(self._readers)
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _reap(self) -> None:
+        """Takes note of the guard's end, and first does what the guard has left undone."""
+        if not self._guard_gone:  # it could not do anything, not even after it was woken
+            for pid in processes.descendants(self._guard):
+                processes.signal_one(pid, signal.SIGKILL)
+        said = self._said
+        if "started" in said and "ended" not in said:  # so it is, too, when somebody has killed the guard
+            processes.signal_group(said["started"], signal.SIGKILL)
+        self._signal_guard(signal.SIGKILL)
+        # The event loop may have reaped it, for users' code had it watch children.
+        with suppress(ChildProcessError), gevent.Timeout(processes.LAST, False):
+            while os.waitpid(self._guard, os.WNOHANG) == (0, 0):
+                gevent.sleep(0.001)
 
     @property
     def _said(self) -> dict[str, int]:

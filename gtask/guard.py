@@ -47,6 +47,7 @@ class Guard:
         """From the start of the command to the end of all."""
         processes.rename("guard of a command")  # `pkill -9 -f gtask` must not reach it, nor one for the command
         processes.adopt_orphans()  # so what the command starts stays below us, whatever happens to the command
+        processes.go_on_when_parent_dies()  # the end of file tells nothing to a process that somebody has stopped
         for number in IGNORED:  # gmonitor and others signal every process that they see; the task decides here
             signal.signal(number, signal.SIG_IGN)
         os.set_blocking(self._wake, False)

@@ -30,6 +30,12 @@ def adopt_orphans() -> None:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def go_on_when_parent_dies() -> None:
+    """If this process is stopped when the main thread of its parent ends, it goes on."""
+    if _prctl:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def rename(name: str) -> None:
     """What `ps`, `pkill` and `pkill -f` call this process from now on: its name, and in the place of its arguments."""
     if _prctl and proc_is_ours():

@@ -259,6 +259,26 @@ def test_a_guard_that_is_killed_takes_the_group_with_it(job) -> None:
     wait_until(lambda: not it.processes)
 
 
+def test_a_guard_that_was_stopped_goes_on_to_end_its_command(job) -> None:
+    it = job()
+    it.push(FAMILY, timeout=3)
+    it.has("started")
+    [guard] = it.guards
+    os.kill(guard, signal.SIGSTOP)
+    assert it.errors()[0].endswith("it ran for longer than 3 s")
+    assert not it.processes
+
+
+def test_a_guard_that_was_stopped_goes_on_when_its_task_is_killed(job) -> None:
+    it = job()
+    it.push(FAMILY)
+    it.has("started")
+    [guard] = it.guards
+    os.kill(guard, signal.SIGSTOP)
+    it.task.send(signal.SIGKILL)
+    wait_until(lambda: not it.processes, "the end of all")
+
+
 def test_a_guard_and_its_command_do_not_mind_the_signals_of_others(job) -> None:
     it = job()
     it.push("sh -c 'touch started; while [ ! -e go ]; do sleep 0.01; done'")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gtask.commands import TOGETHER, _pieces
-from tests.support.processes import environment
+from tests.support.processes import PATIENCE, environment
 
 
 @given(st.lists(st.integers(0, 3 * TOGETHER)))
@@ -31,3 +31,34 @@ print([state for state, parent, _ in table().values() if parent == os.getpid()])
 """
     command = [sys.executable, "-c", script]
     assert subprocess.run(command, env=environment(), capture_output=True, check=True).stdout == b"[]\n"
+
+
+DEAF = """
+import os, subprocess, time
+family = subprocess.Popen("setsid sleep 600 & touch started; exec sleep 600", shell=True, start_new_session=True)
+os.write(3, b"started %d\\n" % family.pid)
+time.sleep(600)
+"""
+
+
+def test_a_guard_that_does_nothing_is_killed_with_all_that_is_below_it(tmp_path) -> None:
+    """It stands for one that cannot be woken, for instance because a debugger holds it."""
+    script = f"""
+from gtask.patch import patch
+patch()
+import os
+import gevent
+from gtask import commands, processes
+commands._BEGIN = {DEAF!r}
+commands.TERMINATES = processes.LAST = 0.1
+processes.adopt_orphans()
+running = commands.Commands()
+run = gevent.spawn(running.run, ["sleep", "600"], name="job", message="", tick="")
+while not os.path.exists("started") or len(processes.descendants(os.getpid())) < 3:
+    gevent.sleep(0.01)
+run.kill()
+while processes.descendants(os.getpid()):
+    gevent.sleep(0.01)
+"""
+    command = [sys.executable, "-c", script]
+    subprocess.run(command, env=environment(), cwd=tmp_path, check=True, timeout=PATIENCE)
