@@ -164,6 +164,7 @@ class Command:
             return None
         with suppress(OSError):  # the guard is gone
             copy.shutdown(socket.SHUT_WR)
+        self._signal_guard(signal.SIGCONT)
         return copy
 
     def leave_to_parent(self) -> None:

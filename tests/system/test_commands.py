@@ -325,9 +325,9 @@ def test_when_the_grace_is_over_the_command_ends_before_its_message_is_given_bac
     assert "1 messages were not finished within --grace 2: they are back in the queue" in it.task.stderr
 
 
-@pytest.mark.parametrize("command", [ALIVE, FAMILY])
+@pytest.mark.parametrize(("command", "stopped"), [(ALIVE, False), (FAMILY, True)])
 def test_the_command_ends_before_its_message_is_given_back_even_while_something_holds_the_event_loop(
-    job, tmp_path, command: str
+    job, tmp_path, command: str, stopped: bool
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     it = job("--grace", "1")
@@ -335,6 +335,8 @@ def test_the_command_ends_before_its_message_is_given_back_even_while_something_
     it.has("started")
     it.redis.rpush("messages", "hold")
     it.has("holding")
+    for guard in it.guards if stopped else ():
+        os.kill(guard, signal.SIGSTOP)
     it.task.send(signal.SIGTERM)
     wait_until(lambda: it.redis.lrange("messages", 0, -1)[-1:] == [b"hold"], "both are given back")
     assert not it.processes
