@@ -132,22 +132,31 @@ def test_a_stderr_that_nobody_reads_holds_up_nothing_and_says_what_was_dropped(h
     os.close(writing)
     wait_until(lambda: task.total("processed") == count, "each failure is a line on stderr")
     read: list[bytes] = []
-    with open(reading, "rb") as reader:
-        assert reader.read(4096) == b"x" * 4096
-        thread = threading.Thread(target=lambda: read.extend(reader))
-        thread.start()
-        redis.rpush("messages", "and one that is heard")
-        wait_until(lambda: any(b"dropped here" in line for line in list(read)))
-        task.send(signal.SIGTERM)
-        assert task.wait() == 0
-        thread.join()
+    reader = open(reading, "rb")  # noqa: SIM115 - if the test fails, a file that is being read cannot be closed
+    assert reader.read(4096) == b"x" * 4096
+    thread = threading.Thread(target=lambda: read.extend(reader), daemon=True)
+    thread.start()
+
+    def is_told() -> bool:
+        """The first line for which there is room again is behind the one that tells of those that were dropped."""
+        nonlocal count
+        redis.rpush("messages", "one that may be heard")
+        count += 1
+        wait_until(lambda: task.total("processed") == count)
+        return any(b"dropped here" in line for line in list(read))
+
+    wait_until(is_told)
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    thread.join()
+    reader.close()
     text = b"".join(read).decode()
     dropped = [int(number) for number in re.findall(r"^gtask: (\d+) log lines were dropped here", text, re.M)]
-    assert len(dropped) == 1 and dropped[0] > count / 2
+    assert len(dropped) == 1 and dropped[0] > 1500
     said = len(re.findall(r"DEBUG message failed$", text, re.M))
     others = len(re.findall(r"DEBUG task 1 |INFO \d+ messages? failed", text))
-    assert count + 1 <= said + others + dropped[0] <= count + 10
-    assert text.endswith("processed 3001, errors 3001\n"), "what comes later is not dropped"
+    assert count <= said + others + dropped[0] <= count + 10
+    assert text.endswith(f"processed {count}, errors {count}\n"), "what comes later is not dropped"
 
 
 def test_a_task_ends_although_nobody_reads_its_stderr(handler, redis, tmp_path) -> None:
