@@ -26,6 +26,7 @@ AT_MOST_ONCE, AT_LEAST_ONCE = "at-most-once", "at-least-once"
 UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}  # seconds
 SECONDS, MILLISECONDS = "seconds, such as 10", "milliseconds, such as 500"
 DEMO = "gtask.demo:generate"  # whoever names another one runs a job of one's own
+DEMO_HANDLE = "gtask.demo:handle"
 CRON = "gtask.cron:generate"  # what --cron generates by
 WIDTH = 80  # columns of the help text
 NO_BREAK = "\N{NO-BREAK SPACE}"  # where a line of it must not end
@@ -260,7 +261,7 @@ class Config(Settings):
     redis: str = option("redis://127.0.0.1:6379/0", urls.check, "URL", "redis://, rediss:// or unix://")
     namespace: str = option("", str, "NAME", "put before every key, so that several jobs can share one Redis")
     generate: str = option(DEMO, _function, "SPEC", "module:function that yields messages")
-    handle: str = option("gtask.demo:handle", _function, "SPEC", "module:function that handles one message")
+    handle: str = option(DEMO_HANDLE, _function, "SPEC", "module:function that handles one message")
     cron: str = option(
         "",
         str,

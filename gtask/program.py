@@ -12,7 +12,7 @@ import gevent
 from gevent import monkey
 
 from gtask import log, signals
-from gtask.config import Config
+from gtask.config import DEMO, DEMO_HANDLE, Config
 from gtask.exceptions import EXIT_SIGNAL_BASE, GtaskError, Trouble, UsageError
 from gtask.functions import Handle, accept_generate, accept_handle
 from gtask.items import Generate, UsersGenerate
@@ -45,10 +45,13 @@ def _run(generate: UsersGenerate, handle: Callable[[str], object], settings: dic
         raise UsageError("this process is not patched: begin it with `from gtask.patch import patch; patch()`, before "
                          "all other imports")  # fmt: skip
     ensure_standard_files()
-    name = f"{getattr(generate, '__module__', '')}:{getattr(generate, '__qualname__', type(generate).__name__)}"
-    config = Config.of(settings, os.environ, generate=name)
+    config = Config.of(settings, os.environ, generate=_name_of(generate), handle=_name_of(handle))
     log.set_up(config.log_level)
     return run_task(config, lambda: (accept_generate(generate), accept_handle(handle)))
+
+
+def _name_of(function: object) -> str:
+    return f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
 
 
 def one_line_for_errors(work: Callable[[], int]) -> int:
@@ -76,6 +79,8 @@ def run_task(
     log.keep_speaking()
     make_store = partial(Store, config.redis, config.namespace, heartbeat=config.heartbeat, wait=config.wait)
     look_at_server(make_store())
+    if half := _half_of_demo(config):
+        logger.warning(half)
     task = Task(config, make_store, generate, handle, None if to_person else stdout, watch, server_clock)
     if os.environ.get("GTASK_MONITORED") == "1":
         gevent.spawn(watch_end_of_stdin, task.end)
@@ -83,6 +88,15 @@ def run_task(
         return task.run()
     finally:
         watch.stop()
+
+
+def _half_of_demo(config: Config) -> str:
+    """What to say when one function is the user's and the other one the demo's: it may have been forgotten."""
+    if config.generate == DEMO and config.handle != DEMO_HANDLE:
+        return f"{config.handle} handles what the demo generates, the numbers 1, 2, 3, ...; add --generate SPEC"
+    if config.generate != DEMO and config.handle == DEMO_HANDLE:
+        return f"the demo handles what {config.generate} yields, and fails on purpose; add --handle SPEC"
+    return ""
 
 
 def look_at_server(store: Store) -> None:

@@ -30,8 +30,9 @@ SILENCING = {  # the ways to configure logging from a program; the first two dis
 def handler(server, redis, start):
     """Starts a task that handles only, because another program holds the flag."""
     redis.set("generatorIsActive", 1, ex=600)
+    # It has a generate of its own, so that nothing is said of the demo's.
     return lambda *arguments, handle="job:handle", **options: start(
-        "--redis", server.url, "--handle", handle, *arguments, **options
+        "--redis", server.url, "--generate", "builtins:iter", "--handle", handle, *arguments, **options
     )
 
 

@@ -93,7 +93,9 @@ def test_what_is_thrown_into_gtask_ends_the_task_gracefully_with_one_line(
     server, redis, start, log, tmp_path, word: str, line: str
 ) -> None:
     hold_flag(redis)
-    task = start("--redis", server.url, "--handle", "job:handle", "--delivery", "at-least-once")
+    task = start(
+        "--redis", server.url, "--generate", "builtins:iter", "--handle", "job:handle", "--delivery", "at-least-once"
+    )
     redis.rpush("messages", "held")
     wait_until(lambda: log("begins held"))
     redis.rpush("messages", word)
@@ -188,7 +190,18 @@ def test_closing_descriptors_that_are_not_one_s_own_ends_the_task_with_a_line_an
     server, redis, start, log, delivery: str
 ) -> None:
     hold_flag(redis)
-    task = start("--redis", server.url, "--handle", "job:handle", "--delivery", delivery, "--concurrency", "1")
+    task = start(
+        "--redis",
+        server.url,
+        "--generate",
+        "builtins:iter",
+        "--handle",
+        "job:handle",
+        "--delivery",
+        delivery,
+        "--concurrency",
+        "1",
+    )
     assert task.task_id
     redis.rpush("messages", "plain 1", "closes", *(f"plain {number}" for number in range(2, 100)))
     assert task.wait() == 70

@@ -171,7 +171,7 @@ def test_a_generate_that_breaks_ends_its_term_in_one_line_with_its_name(
     server, redis, start, tmp_path, function: str, said: str, count: int
 ) -> None:
     (tmp_path / "job.py").write_text(BROKEN)
-    task = start("--redis", server.url, "--generate", f"job:{function}", "--interval", "0")
+    task = start("--redis", server.url, "--generate", f"job:{function}", "--handle", "builtins:len", "--interval", "0")
     error = wait_until(lambda: redis.hget("generator", "error")).decode()
     assert error.startswith(f"job:{function} ") and re.search(said, error), error
     assert int(redis.hget("generator", "generated") or 0) == count, "what came before it is not lost"
@@ -206,6 +206,29 @@ def test_others_take_over_from_a_generate_that_breaks_and_its_task_handles_on(se
     for task in (good, broken):
         task.send(signal.SIGTERM)
         assert task.wait() == 0
+
+
+@ONE_SERVER
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--handle", "job:handle"), ["WARNING job:handle handles what the demo generates", "; add --generate SPEC"]),
+        (("--generate", "job:generate"), ["WARNING the demo handles what job:generate yields", "; add --handle SPEC"]),
+        (("--generate", "job:generate", "--handle", "job:handle"), []),
+        ((), []),
+    ],
+)
+def test_a_job_of_which_one_half_is_the_demo_s_says_so_in_one_line(
+    server, redis, start, tmp_path, options: tuple[str, ...], said: list[str]
+) -> None:
+    (tmp_path / "job.py").write_text("def generate(last): yield 'a'\ndef handle(message): pass\n")
+    task = start("--redis", server.url, *options)
+    wait_until(lambda: task.total("generated"))
+    task.send(signal.SIGTERM)
+    assert task.wait() == 0
+    about = [line for line in task.stderr.splitlines() if "demo" in line]
+    assert len(about) == bool(said)
+    assert all(words in line for line in about for words in said)
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

@@ -317,7 +317,9 @@ def test_a_handler_of_a_signal_does_not_take_the_end_from_gtask(server, redis, s
     handles_only(redis)
     redis.rpush("messages", message)
     with server.monitor() as monitor:
-        task = start("--redis", server.url, "--handle", "job:handle", "--heartbeat", "0.5")
+        task = start(
+            "--redis", server.url, "--generate", "builtins:iter", "--handle", "job:handle", "--heartbeat", "0.5"
+        )
         wait_until(lambda: task.total("processed") == 1)
         beats = len(monitor.of("ZADD", "tasks"))
         wait_until(lambda: len(monitor.of("ZADD", "tasks")) > beats + 1, "two heartbeats")
@@ -348,7 +350,7 @@ def test_a_fork_may_set_its_own_handlers(server, redis, start, tmp_path) -> None
     (tmp_path / "job.py").write_text(SIGNALS)
     handles_only(redis)
     redis.rpush("messages", "fork")
-    task = start("--redis", server.url, "--handle", "job:handle")
+    task = start("--redis", server.url, "--generate", "builtins:iter", "--handle", "job:handle")
     wait_until(lambda: task.total("processed") == 1)
     assert (tmp_path / "child").read_text() == "7"
     assert task.stderr == ""
