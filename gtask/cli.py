@@ -10,7 +10,8 @@ from types import FrameType
 from typing import Any
 
 from gtask import failed, log, signals, testing
-from gtask.config import Config, read, value_of, whole
+from gtask.config import CRON, Config, read, value_of, whole
+from gtask.cron import position
 from gtask.exceptions import (
     EXIT_BUSY,
     EXIT_FAULT,
@@ -183,7 +184,11 @@ def rewind(config: Config, arguments: dict[str, Any]) -> int:
     to, purge = arguments["--to"], arguments["--purge"]
 
     def work(store: Store) -> int:
-        done = store.rewind(None if to is None else to_bytes(to), purge=purge)
+        unfit = "" if to is None or position.is_one(to) else CRON
+        done = store.rewind(None if to is None else to_bytes(to), purge=purge, none_of=unfit)
+        if done.misfit:
+            raise UsageError(f"--to {to!r}: a schedule stands here, and goes on from NAME@TIME, such as "
+                             "report@2026-11-24T02:30; gtask rewind without --to forgets it")  # fmt: skip
         if done.busy is not None:
             life = f"lives {done.busy:.1f} s more" if done.busy >= 0 else "never expires"
             print(f"gtask: somebody generates ({store.keys.flag} {life}); end all tasks first", file=sys.stderr)

@@ -80,6 +80,15 @@ def read(text: str) -> Position:
     return Position(last, known, Counts(*map(int, found.groups()[:3])))
 
 
+def is_one(text: str) -> bool:
+    """Whether a schedule can go on from there."""
+    try:
+        read(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _known(text: str, last: Tick) -> tuple[str, Known]:
     found = _KNOWN.fullmatch(text)
     if not found or not is_name(found[1]):

@@ -18,13 +18,15 @@ REMOVE, STAY, RETRY_AS_IT_IS, RETRY = "-", "+", "=", ">"  # what becomes of a fa
 class Rewound:
     """The answer to `rewind`. `busy`: refused, because somebody's flag lives on for so many seconds (negative: for
     ever); else the position before (None: there was none), and how many messages were deleted: of those that wait, that
-    have failed, and that were to come again `later`."""
+    have failed, and that were to come again `later`. `misfit`: refused, because whoever stands at a position could not
+    go on from the new one."""
 
     busy: float | None
     before: str | None = None
     waiting: int = 0
     failed: int = 0
     later: int = 0
+    misfit: bool = False
 
 
 class OperatorCalls(Server):
@@ -73,13 +75,17 @@ class OperatorCalls(Server):
 
     # -- where generation stands
 
-    def rewind(self, position: bytes | None, *, purge: bool = False) -> Rewound:
+    def rewind(self, position: bytes | None, *, purge: bool = False, none_of: str = "") -> Rewound:
         """Sets the position from which the next generator goes on, or forgets it; `purge`: and deletes what waits and
-        what has failed (rewind.lua)."""
+        what has failed (rewind.lua). `none_of`: the function of this name cannot go on from there."""
         k = self.keys
-        what = ("purge",) if purge else ("forget",) if position is None else ("to", position)
+        what: tuple[str | bytes, ...] = ("purge",) if purge else ("forget",)
+        if position is not None:
+            what = ("to", position, none_of) if none_of else ("to", position)
         keys = (k.flag, k.generator, k.messages, k.apart, k.errors, k.totals, k.later, k.attempts)
         answer = self._run(scripts.REWIND, keys, *what)
+        if not answer:
+            return Rewound(None, misfit=True)
         return Rewound(busy=answer[0] / 1000) if len(answer) == 1 else Rewound(None, *answer)
 
     # -- looking

@@ -199,6 +199,22 @@ def test_a_position_of_many_entries_is_too_long_for_a_heartbeat_and_goes_on_all_
 
 
 @ONE_SERVER
+def test_a_rewind_to_what_is_no_tick_is_refused_where_a_schedule_stands(server, redis, tmp_path) -> None:
+    def rewind(*arguments: str) -> tuple[int, str, str]:
+        return gtask("rewind", *arguments, "--redis", server.url, cwd=tmp_path)
+
+    stood = b"a@2026-11-24T02:30:00+00:00"
+    redis.hset("generator", mapping={"generate": "gtask.cron:generate", "last": stood})
+    code, out, err = rewind("--to", "xyz\x1b")
+    assert (code, out) == (64, "")
+    assert err.startswith("gtask: --to 'xyz\\x1b': a schedule stands here, and goes on from NAME@TIME")
+    assert redis.hget("generator", "last") == stood
+    assert rewind("--to", "@2026-11-24T02:00")[0] == 0
+    assert rewind()[0] == 0
+    assert rewind("--to", "xyz")[0] == 0, "nothing of the schedule stands here any more"
+
+
+@ONE_SERVER
 def test_after_a_rewind_ticks_are_fired_again(server, redis, run, tmp_path) -> None:
     table = '[a]\nevery = "1d"\nmissed = "all"\nwithin = "1000d"\n'
     first = run(table)

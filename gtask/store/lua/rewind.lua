@@ -2,12 +2,13 @@
 -- back later cannot undo it, because it owns the flag no more.
 -- It cannot be repeated without being noticed: the second answer counts nothing that was deleted by the first.
 -- KEYS flag generator messages apart errors totals later attempts
--- ARGV 'to' position | 'forget' | 'purge'
--- -> {the flag's life in ms}: refused; or {position before, waiting messages deleted, failed ones, and those that
+-- ARGV 'to' position [name: refuse it where the function of this name stands at a position] | 'forget' | 'purge'
+-- -> {the flag's life in ms}: refused; {}: refused because of the name; or {position before, waiting messages deleted, failed ones, and those that
 --    were to come again}
 local flag, generator, messages, apart, errors, totals, later, attempts = unpack(KEYS)
 if redis.call('EXISTS', flag) == 1 then return {redis.call('PTTL', flag)} end
 local before = redis.call('HGET', generator, 'last')
+if ARGV[3] and before and redis.call('HGET', generator, 'generate') == ARGV[3] then return {} end
 -- A full Redis (maxmemory) refuses a script whose first write may take memory, so this script begins by freeing some.
 redis.call('HDEL', generator, 'last', 'pushed_at', 'ended')
 if ARGV[1] == 'to' then redis.call('HSET', generator, 'last', ARGV[2]) end
