@@ -19,7 +19,7 @@ CHUNK = 65536  # a pipe's usual size
 FLOOD = 16384  # A task that has so many bytes ready at once floods us. It gets only this share of our time, so that the
 SHARE = 0.1  # other tasks, the screen and the keys stay alive.
 UNFINISHED = 1.0  # seconds after which a line is shown though it has not ended
-LAST_WORDS = 1.0  # how long the pipes of a dead process are read, when its own children hold them open
+READ_ON = 1.0  # how long the pipes of a dead process are read, when its own children hold them open
 
 Post = Callable[[Event], None]
 Log = Callable[[bytes], None]
@@ -98,7 +98,7 @@ class Child:
 
     def _wait(self) -> None:
         code = self._process.wait()
-        gevent.joinall([self._reports, self._output], timeout=LAST_WORDS)
+        gevent.joinall([self._reports, self._output], timeout=READ_ON)
         if self._asked:
             self._reports.join()
         gevent.killall([self._reports, self._output, self._unfinished])

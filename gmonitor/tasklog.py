@@ -15,7 +15,7 @@ from gevent.monkey import get_original
 from gtask.exceptions import UsageError
 
 KEPT = 8_000_000  # bytes that wait
-LAST_WORDS = 2.0  # seconds that the end waits for the file
+FILE_PATIENCE = 2.0  # seconds that the end waits for the file
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -61,7 +61,7 @@ class TaskLog:
         written = get_original("_thread", "allocate_lock")()
         written.acquire()
         self._waiting.put((self._lines_dropped, written))
-        written.acquire(timeout=LAST_WORDS)
+        written.acquire(timeout=FILE_PATIENCE)
         return self._lines_given - self._lines_written
 
     def _write_on(self) -> None:

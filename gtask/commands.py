@@ -29,7 +29,7 @@ from gtask.yielding import let_others_run
 TERMINATES = 5.0  # seconds from TERM to KILL for a command that has run too long
 LAST_PART = 0.1  # of a task's grace: the time between TERM and KILL at its end
 LAST_SECOND = 1.0  # seconds that a native thread waits for the end of what it has killed
-LAST_WORDS = 1.0  # seconds for reading what a command has written, while a daemon of its making still could write
+READ_ON = 1.0  # seconds for reading what a command has written, while a daemon of its making still could write
 CHUNK = 65536  # bytes: a pipe's usual size
 LONGEST = 16384  # bytes of one line
 TOGETHER = select.PIPE_BUF  # bytes: so many reach a pipe in one piece, even if other processes write to it too
@@ -234,7 +234,7 @@ class Command:
     def _close(self) -> None:
         if self._guard:
             self._reap()
-        gevent.joinall(self._readers, timeout=LAST_WORDS)
+        gevent.joinall(self._readers, timeout=READ_ON)
         gevent.killall(self._readers)
         if self._socket is not None:
             self._socket.close()
