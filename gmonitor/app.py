@@ -233,7 +233,7 @@ class App:
         self._hub.loop.run_callback_threadsafe(gevent.spawn, self._post, Noted(text))
 
     def _lost(self, error: OSError) -> None:
-        self._post(Failed(error))
+        gevent.spawn(self._post, Failed(error))  # the loop itself may have met it, and must not wait for its own queue
 
     def _crashed(self, context: object, kind: type, error: BaseException, trace: object) -> None:
         """The event loop's report of a greenlet that died: of a bug, or because the system refused something."""
