@@ -29,8 +29,8 @@ class Supervisor:
         environ: Mapping[str, str],
         post: Post,
         tell: Tell,
-        log: Log | None = None,
-        grace: float = 12.0,
+        log: Log | None,
+        grace: float,
     ) -> None:
         self.children: dict[int, Child] = {}
         self.spare: set[int] = set()
