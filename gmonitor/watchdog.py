@@ -200,6 +200,7 @@ class Guard:
         """All is done: the guard ends, and is gone when this returns."""
         self.tell(Goodbye())
         os.close(self._fd)
+        processes.signal_one(self.pid, signal.SIGCONT)  # somebody may have stopped it
         with contextlib.suppress(ChildProcessError):  # the event loop has reaped it
             os.waitpid(self.pid, 0)
 
@@ -242,6 +243,7 @@ def _detach(needed: set[int | None]) -> None:
     not stay open in the guard."""
     os.setsid()  # Neither keys, nor the shell's job control, nor a kill of the monitor's group may reach the guard,
     processes.rename("guard of a fleet")  # nor may `pkill -f gmonitor`.
+    processes.go_on_when_parent_dies()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDWR)

