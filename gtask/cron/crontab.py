@@ -21,6 +21,11 @@ WITHIN = 86_400  # seconds, by default
 SHOWN = 60  # characters of a value
 FIELDS = ("cron", "every", "command", "missed", "within", "timezone", "timeout")
 
+_QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
+_OPERATOR = re.compile(r"[|&;()]+|.*;|[0-9]*[<>].*|&>.*")
+_VARIABLE = re.compile(r"\$[A-Za-z_]\w*|\$[{(]|`")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -142,9 +147,24 @@ def _command(value: object) -> tuple[str, ...]:
         words = shlex.split(value) if isinstance(value, str) else value
     except ValueError as error:
         raise ValueError(f"command {_shown(value)}: {str(error).lower()}") from None
+    if isinstance(value, str) and (found := _for_a_shell(value)):
+        raise ValueError(f"command {_shown(value)}: no shell runs it, so {found} would be handed on as it is; write "
+                         """["sh", "-c", "..."], or put it into '...'""")  # fmt: skip
     if not (isinstance(words, list) and words and all(isinstance(word, str) and "\0" not in word for word in words)):
         raise ValueError(f"command {_shown(value)}: must be a command line, or a list of its words")
     return tuple(words)
+
+
+def _for_a_shell(line: str) -> str:
+    """What means something to a shell alone, in the first word that has such a thing; "" when there is none. Quoted
+    text is left out, but for variables in double quotes."""
+    bare = _QUOTED.sub(lambda quoted: "_" + "".join(_VARIABLE.findall(quoted[0])) if quoted[0][0] == '"' else "_", line)
+    for number, word in enumerate(bare.split()):
+        if variable := _VARIABLE.search(word):
+            return variable[0]
+        if _OPERATOR.fullmatch(word) or (number == 0 and _ASSIGNMENT.match(word)):
+            return word
+    return ""
 
 
 def _whole_seconds(what: str, value: object) -> int:

@@ -1,5 +1,8 @@
 """The file of `--cron`: what it may say, and the one line for everything else."""
 
+import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -169,3 +172,35 @@ def toml(value: object) -> str:
         case list():
             return "[" + ", ".join(map(toml, value)) + "]"
     return str(value)
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("date | cat", "|"), ("a && b", "&&"), ("a || b", "||"), ("a & b", "&"), ("cd x; a", "x;"), ("a ; b", ";"),
+        ("a > f", ">"), ("a >f", ">f"), ("a 2>&1", "2>&1"), ("a < f", "<"), ("a &>f", "&>f"), ("a >> 'f'", ">>"),
+        ("a $HOME/b", "$HOME"), ('a "at $GTASK_TICK"', "$GTASK_TICK"), ("a $(b)", "$("), ("a `b`", "`"),
+        ("a ${B}", "${"), ("A=1 b", "A=1"),
+    ],
+)  # fmt: skip
+def test_what_only_a_shell_would_understand_is_refused(line: str, word: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"no shell runs it, so {word} would be handed on")) as caught:
+        crontab.read(f"[a]\nevery = '1s'\ncommand = {json.dumps(line)}")
+    assert '["sh", "-c", "..."]' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "curl http://host/?a=1&b=2;c", "grep 'a | b' file", "find . -exec rm {} \\;", 'a "|" ">"', r"a \$HOME \| b",
+        "a '$HOME'", "date +%X", "a --pattern=x$", "sh -c 'a | b; echo $HOME'", "a B=1", "a \"it's\" b 'c | d'", "costs $5",
+    ],
+)  # fmt: skip
+def test_what_a_shell_would_take_as_it_is_is_accepted(line: str) -> None:
+    [entry] = crontab.read(f"[a]\nevery = '1s'\ncommand = {json.dumps(line)}")
+    assert entry.command == tuple(shlex.split(line))
+
+
+def test_a_list_of_words_is_taken_as_it_is() -> None:
+    [entry] = crontab.read("[a]\nevery = '1s'\ncommand = ['a', '|', '$HOME']")
+    assert entry.command == ("a", "|", "$HOME")
