@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gtask.config import DEMO
-from gtask.exceptions import NotMember, OthersKeys, Trouble
+from gtask.exceptions import Full, NotMember, OthersKeys, Trouble
 from gtask.store import Beat, Came, Member, Reaped, Settled, Store, scripts
 from gtask.store.scripts import Script
 from tests.servers import Server
@@ -429,6 +429,21 @@ def test_a_failure_is_kept_by_a_redis_that_is_full(redis, fleet: Fleet) -> None:
         assert not task.beat().elected
     finally:
         redis.config_set("maxmemory", "0")
+
+
+def test_a_full_redis_learns_that_nothing_more_comes_and_where_to_go_on(redis, fleet: Fleet) -> None:
+    """If it refused that, term after term would fail though nobody has anything to push."""
+    task = fleet.join()
+    task.beat()
+    redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(Full, match=r"is full \(maxmemory\)"):
+            task.push(0, b"1")
+        assert task.push(0, position=b"7") == 0
+        assert task.push(1, ended=True) == 0
+    finally:
+        redis.config_set("maxmemory", "0")
+    assert redis.hmget("generator", "step", "last", "ended", "generated") == [b"2", b"7", b"1", None]
 
 
 # -- beside other programs that know nothing of owners

@@ -25,6 +25,9 @@ local postponed = redis.call('ZCARD', later)
 if done == step then return redis.call('LLEN', messages) + postponed end
 if done ~= step - 1 then return -1 end
 generated = (generated or 0) + count -- fails here, before anything is pushed, when another program's text stands there
+-- A full Redis (maxmemory) refuses a script whose first write may take memory. It is messages that have to wait for room,
+-- so a push without any begins by freeing some.
+if count == 0 then redis.call('HDEL', generator, 'ended') end
 local length = append(messages, first, #ARGV)
 if what == 'ended' then
   redis.call('HSET', generator, 'step', step, 'ended', 1)
