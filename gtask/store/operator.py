@@ -82,7 +82,7 @@ class OperatorCalls(Server):
         what: tuple[str | bytes, ...] = ("purge",) if purge else ("forget",)
         if position is not None:
             what = ("to", position, none_of) if none_of else ("to", position)
-        keys = (k.flag, k.generator, k.messages, k.apart, k.errors, k.totals, k.later, k.attempts)
+        keys = (k.flag, k.generator, k.messages, k.apart, k.errors, k.totals, k.later, k.attempts, k.suspects)
         answer = self._run(scripts.REWIND, keys, *what)
         if not answer:
             return Rewound(None, misfit=True)

@@ -146,6 +146,18 @@ def test_a_purge_deletes_what_was_to_come_again_too(server, redis, command) -> N
 
 
 @OTHER_SERVER
+def test_a_purge_forgets_the_deaths_too(server, redis, command) -> None:
+    redis.rpush("messages", *"ab")
+    task = Hands(server, AtLeastOnce)
+    task.take(2)
+    task.die(redis)
+    assert redis.hlen("messages:suspects") == 2
+    assert command("rewind", "--purge").returncode == 0
+    assert redis.keys("messages*") == []
+    task.store.close()
+
+
+@OTHER_SERVER
 def test_a_purge_of_the_demo_makes_room_for_ones_own_functions(redis, command, generated) -> None:
     redis.hset("generator", mapping={"generate": "gtask.demo:generate", "last": "64"})
     redis.rpush("messages", "64")
