@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from math import inf
+from time import monotonic
 
 import gevent
 
-from gtask.exceptions import Trouble, Unreachable
+from gtask.exceptions import Trouble, Unanswered, Unreachable
+from gtask.pace import ReplySize
 from gtask.progress import Progress
 from gtask.stdio import write_all
-from gtask.store import REMOVE, RETRY, RETRY_AS_IT_IS, STAY, Store
+from gtask.store import REMOVE, REPLY_BYTES, RETRY, RETRY_AS_IT_IS, STAY, Store
 from gtask.text import printable, read_record
 
 log = logging.getLogger(__name__)
@@ -44,9 +46,10 @@ def get_errors(store: Store, fd: int, *, keep: bool, width: int | None, limit: f
     def write(entries: Sequence[str]) -> None:
         write_all(fd, "".join(map(line, entries)).encode("utf-8", "backslashreplace"))
 
+    entries_from = _reading(store)
+
     def next_entries(start: int) -> list[str]:
-        want = min(BATCH, limit - done)
-        return store.entries(start, int(want)) if want > 0 else []
+        return entries_from(start, int(min(BATCH, limit - done)))
 
     with Progress(int(min(store.errors_length(), limit)) if width is None else 0) as progress:
         done = 0
@@ -69,10 +72,11 @@ def retry_errors(store: Store, match: str | None) -> int:
     `match`: only those whose record contains this text, as JSON or as it reads; None: all.
     """
     retried = done = 0
+    entries_from = _reading(store)
     with _reader(store) as token:
         total = store.errors_length()
         with Progress(total) as progress:
-            while entries := store.entries(0, min(BATCH, total - done)):
+            while entries := entries_from(0, min(BATCH, total - done)):
                 fates = [(entry, _fate(entry, match)) for entry in entries]
                 dealt, taken = _resolved(store.resolve(token, LOCK_SECONDS, fates))
                 done, retried = done + dealt, retried + taken
@@ -87,6 +91,27 @@ def _fate(entry: str, match: str | None) -> str:
         return STAY
     message = str(record["message"])
     return RETRY_AS_IT_IS if message == entry else RETRY + message
+
+
+def _reading(store: Store) -> Callable[[int, int], list[str]]:
+    """Gives entries of `errors` from a place on, so many at most. It asks for less when an answer was lost, until not
+    even one entry comes."""
+    reply_size = ReplySize(REPLY_BYTES)
+
+    def entries(start: int, count: int) -> list[str]:
+        while count > 0:
+            reply_bytes = reply_size.bytes(monotonic())
+            try:
+                return store.entries(start, count, reply_bytes)
+            except Unanswered:
+                if reply_bytes == 1:
+                    raise
+                if reply_bytes == REPLY_BYTES:
+                    log.warning("an answer of Redis was lost; asking for less at a time")
+                reply_size.lost(monotonic())
+        return []
+
+    return entries
 
 
 @contextmanager

@@ -45,9 +45,9 @@ class OperatorCalls(Server):
         """Gives that right up."""
         self._run(scripts.LOCK, (self.keys.reader,), token, 0)
 
-    def entries(self, start: int, count: int) -> list[str]:
-        """Entries of `errors`, oldest first; up to `count` (fewer when they are large)."""
-        return list(self._run(scripts.READ, (self.keys.errors,), start, count, REPLY_BYTES))
+    def entries(self, start: int, count: int, reply_bytes: int = REPLY_BYTES) -> list[str]:
+        """Entries of `errors`, oldest first; up to `count`, and no more after `reply_bytes`."""
+        return list(self._run(scripts.READ, (self.keys.errors,), start, count, reply_bytes))
 
     def errors_length(self) -> int:
         """How many entries `errors` has."""

@@ -1,11 +1,12 @@
 """getErrors and retryErrors on long lists, on a full Redis, and before a person's eyes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from gtask.exceptions import Unanswered
 from gtask.failed import get_errors, retry_errors
 from gtask.store import Store
 from gtask.text import failure_record
@@ -98,6 +99,31 @@ def test_both_work_on_a_full_redis(redis, store: Store, tmp_path: Path) -> None:
     assert len((tmp_path / "out").read_bytes().splitlines()) == 1200 - 12
     assert redis.llen("messages") == 12
     assert not redis.exists("errors", "errors:reader")
+
+
+@pytest.fixture
+def small_answers(redis) -> Iterator[None]:
+    """Redis closes a connection whose answer is larger than this, and has no memory of it."""
+    before = redis.config_get("client-output-buffer-limit")["client-output-buffer-limit"]
+    redis.config_set("client-output-buffer-limit", "normal 1000000 0 0")
+    yield
+    redis.config_set("client-output-buffer-limit", before)
+
+
+@pytest.mark.usefixtures("small_answers")
+def test_answers_that_redis_throws_away_are_asked_for_in_smaller_pieces(redis, store: Store, tmp_path: Path) -> None:
+    large = [failure_record(f"{n}" + "x" * 600_000, "boom", 7) for n in range(4)]
+    redis.rpush("errors", *large)
+    with open(tmp_path / "out", "wb") as out:
+        get_errors(store, out.fileno(), keep=True, width=None)
+        get_errors(store, out.fileno(), keep=False, width=None, limit=2)
+    assert len((tmp_path / "out").read_bytes().splitlines()) == 4 + 2
+    assert retry_errors(store, None) == 2
+    assert [redis.lindex("messages", n)[:2] for n in range(2)] == [b"2x", b"3x"]
+    redis.rpush("errors", failure_record("x" * 1_200_000, "boom", 7))
+    with pytest.raises(Unanswered):
+        retry_errors(store, None)
+    assert redis.llen("errors") == 1
 
 
 @OTHER_SERVER
