@@ -24,6 +24,7 @@ from gtask.exceptions import (
     EXIT_SOFTWARE,
     EXIT_UNAVAILABLE,
     Forbidden,
+    Full,
     Trouble,
     Unanswered,
     UsageError,
@@ -258,6 +259,9 @@ def with_redis(config: Config, work: Callable[[Store], int]) -> int:
     except Forbidden as trouble:
         print(f"gtask: Redis at {store.address} refuses: {trouble}", file=sys.stderr)
         return EXIT_REFUSED
+    except Full as full:
+        print(f"gtask: {full}, and nothing was changed; run it again when there is room", file=sys.stderr)
+        return EXIT_UNAVAILABLE
     except Trouble as trouble:
         print(f"gtask: lost Redis at {store.address}: {trouble}; run it again, nothing is lost", file=sys.stderr)
         return EXIT_UNAVAILABLE

@@ -1,4 +1,4 @@
-"""While Redis is away: calls are retried with backoff, the log says so once, and in the end for how long it was."""
+"""While Redis is away, or full: calls are retried with backoff. The log says so once, and in the end for how long."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from gevent.event import Event
 
-from gtask.exceptions import Trouble
+from gtask.exceptions import Full, Trouble
 from gtask.store import Store
 
 T = TypeVar("T")
@@ -23,6 +23,7 @@ class Outage:
         self._address = address
         self._backoff = backoff
         self._since = 0.0
+        self._full = False  # it answers, but has no room
         self._without: set[str] = set()  # who waits for Redis
 
     def retry(self, who: str, attempt: Callable[[], T], give_up: Event) -> T:
@@ -55,15 +56,22 @@ class Outage:
                 return result
 
     def _lost(self, who: str, trouble: Trouble, since: float) -> None:
+        full = isinstance(trouble, Full)
         if not self._without:
             self._since = since
-            log.warning("lost Redis at %s: %s; trying again", self._address, trouble)
+        if not self._without or (self._full and not full):
+            self._full = full
+            if full:
+                log.warning("%s; trying again", trouble)
+            else:
+                log.warning("lost Redis at %s: %s; trying again", self._address, trouble)
         self._without.add(who)
 
     def _found(self, who: str) -> None:
         self._without.discard(who)
         if not self._without:
-            log.warning("Redis is back after %.1f s", monotonic() - self._since)
+            news = "has room again" if self._full else "is back"
+            log.warning("Redis %s after %.1f s", news, monotonic() - self._since)
 
 
 class Line:

@@ -211,8 +211,9 @@ class Connections:
                 raise Rejected(f"Redis: {reason(error)}") from error
             elif not any(word in str(error) for word in _PASSING) and not isinstance(error, _PASSING_CLASSES):
                 raise self.blame(f"Redis: {reason(error)}") from error
-            kind = Full if isinstance(error, OutOfMemoryError) or _FULL in str(error) else Trouble
-            raise kind(reason(error)) from error
+            if isinstance(error, OutOfMemoryError) or _FULL in str(error):
+                raise Full(f"Redis at {self.address} is full (maxmemory)") from error
+            raise Trouble(reason(error)) from error
         except RedisError as error:
             raise Trouble(reason(error)) from error
 

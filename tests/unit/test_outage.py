@@ -6,7 +6,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from gtask.exceptions import Trouble
+from gtask.exceptions import Full, Trouble
 from gtask.outage import Outage
 from gtask.store import backoff
 
@@ -14,13 +14,15 @@ from gtask.store import backoff
 class Redis:
     """Away for the next `failures` attempts of anybody."""
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int, *trouble: Trouble) -> None:
+        """`trouble`: what it says first, in the place of no answer."""
         self.failures = failures
+        self.trouble = list(trouble)
 
     def attempt(self) -> str:
         if self.failures > 0:
             self.failures -= 1
-            raise Trouble("no answer")
+            raise self.trouble.pop(0) if self.trouble else Trouble("no answer")
         return "answer"
 
 
@@ -97,3 +99,17 @@ def test_the_time_between_two_tries_grows_to_a_second_and_is_another_for_each_ta
     assert max(first) < min(later) and max(later) <= 1
     assert min(last) > 0.4 and max(last) <= 1
     assert all(len(set(times)) > 50 for times in (first, later, last)), "a fleet would come back all at once"
+
+
+def test_a_full_redis_is_not_called_lost(outage, caplog) -> None:
+    assert outage.retry("me", Redis(3, *[Full("it is full")] * 3).attempt, Event()) == "answer"
+    full, room = caplog.messages
+    assert full == "it is full; trying again"
+    assert room.startswith("Redis has room again after 0.")
+
+
+def test_a_full_redis_that_is_lost_too_is_said_to_be(outage, caplog) -> None:
+    assert outage.retry("me", Redis(5, *[Full("it is full")] * 3).attempt, Event()) == "answer"
+    full, lost, back = caplog.messages
+    assert (full, lost) == ("it is full; trying again", "lost Redis at the address: no answer; trying again")
+    assert back.startswith("Redis is back after 0.")
