@@ -40,11 +40,12 @@ def get_errors(store: Store, fd: int, *, keep: bool, width: int | None, limit: f
     everything that was not written, and at most one batch that was.
     """
     line = _json_line if width is None else _columns(width)
-    if width is not None:
-        write_all(fd, _row(width, "error", *(name for name, _ in COLUMNS)).encode())
+    heading = "" if width is None else _row(width, "error", *(name for name, _ in COLUMNS))
 
     def write(entries: Sequence[str]) -> None:
-        write_all(fd, "".join(map(line, entries)).encode("utf-8", "backslashreplace"))
+        nonlocal heading
+        write_all(fd, "".join([heading, *map(line, entries)]).encode("utf-8", "backslashreplace"))
+        heading = ""
 
     entries_from = _reading(store)
 
@@ -58,12 +59,14 @@ def get_errors(store: Store, fd: int, *, keep: bool, width: int | None, limit: f
                 write(entries)
                 done += len(entries)
                 progress.show(done)
-            return
-        with _reader(store) as token:
-            while entries := next_entries(0):
-                write(entries)
-                done += _resolved(store.resolve(token, LOCK_SECONDS, [(entry, REMOVE) for entry in entries]))[0]
-                progress.show(done)
+        else:
+            with _reader(store) as token:
+                while entries := next_entries(0):
+                    write(entries)
+                    done += _resolved(store.resolve(token, LOCK_SECONDS, [(entry, REMOVE) for entry in entries]))[0]
+                    progress.show(done)
+    if heading:  # a person who looks at a terminal
+        write_all(fd, b"no failed messages\n")
 
 
 def retry_errors(store: Store, match: str | None) -> int:

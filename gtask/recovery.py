@@ -27,7 +27,7 @@ def recover(store: Store, task_id: int) -> None:
             record = failure_record(store.first_held(task_id), reason, task_id)
         reaped = store.reap(task_id, reaped.poison, record if len(record) <= LARGE else "")
     if reaped.moved or reaped.poisoned:
-        log.warning("task %d is dead; %d of its messages are back in the queue, %d in errors",
+        log.warning("task %d is dead; of its messages %d went back to the queue, %d into errors",
                     task_id, reaped.moved, reaped.poisoned)  # fmt: skip
 
 

@@ -196,6 +196,11 @@ def test_a_person_at_a_terminal_sees_columns_and_no_control_characters(redis, re
     assert redis.llen("errors") == 0
 
 
+@ONE_SERVER
+def test_a_person_is_told_that_there_are_none(redis, read) -> None:
+    assert on_terminal(read, 80) == (0, ["no failed messages"], "")
+
+
 @OTHER_SERVER
 def test_on_a_terminal_that_does_not_know_its_width_the_failures_are_seen_too(redis, read) -> None:
     fill(redis, 1)

@@ -193,7 +193,8 @@ def test_what_only_a_shell_would_understand_is_refused(line: str, word: str) -> 
     "line",
     [
         "curl http://host/?a=1&b=2;c", "grep 'a | b' file", "find . -exec rm {} \\;", 'a "|" ">"', r"a \$HOME \| b",
-        "a '$HOME'", "date +%X", "a --pattern=x$", "sh -c 'a | b; echo $HOME'", "a B=1", "a \"it's\" b 'c | d'", "costs $5",
+        "a '$HOME'", "date +%X", "a --pattern=x$", "sh -c 'a | b; echo $HOME'",
+        "a B=1", "a \"it's\" b 'c | d'", "costs $5",
     ],
 )  # fmt: skip
 def test_what_a_shell_would_take_as_it_is_is_accepted(line: str) -> None:
