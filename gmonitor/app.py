@@ -27,10 +27,11 @@ from gmonitor.events import (
     Tick,
 )
 from gmonitor.fleet import Fleet
+from gmonitor.news import MARK, Grace
 from gmonitor.supervisor import Supervisor
 from gmonitor.tasklog import TaskLog
 from gmonitor.terminal import say
-from gmonitor.watchdog import MARK, Grace, Guard
+from gmonitor.watchdog import Guard
 from gtask import processes
 from gtask.exceptions import UsageError
 

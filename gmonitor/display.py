@@ -13,9 +13,9 @@ from gevent.socket import wait_read
 
 from gmonitor import keyboard
 from gmonitor.fleet import Entry, Fleet
+from gmonitor.news import Tell
 from gmonitor.terminal import Screen, Writer
 from gmonitor.view import render
-from gmonitor.watchdog import Tell
 
 STDIN, STDOUT = 0, 1
 FRAME = 0.1  # seconds between two pictures

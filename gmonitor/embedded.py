@@ -13,7 +13,7 @@ import gevent
 from gevent import socket
 from gevent.subprocess import DEVNULL, Popen, TimeoutExpired
 
-from gmonitor.watchdog import MARK, ServerStarted, Tell
+from gmonitor.news import MARK, ServerStarted, Tell
 from gtask.config import Config as TaskConfig
 from gtask.exceptions import Unreachable
 from gtask.urls import masked

@@ -11,7 +11,7 @@ from gevent.event import Event as Flag
 
 from gmonitor.child import Child, Log, Post
 from gmonitor.events import Ended, Event
-from gmonitor.watchdog import TaskEnded, TaskStarted, Tell
+from gmonitor.news import TaskEnded, TaskStarted, Tell
 from gtask import processes
 from gtask.exceptions import UsageError
 

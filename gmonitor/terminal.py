@@ -15,8 +15,9 @@ from blessed import Terminal
 from gevent.os import tp_write
 from gevent.socket import wait_read, wait_write
 
+from gmonitor.news import ScreenLeft, ScreenShown, Tell
+from gmonitor.restorer import start_output
 from gmonitor.view import Line
-from gmonitor.watchdog import ScreenLeft, ScreenShown, Tell, start_output
 
 STDERR = 2
 LAST_WORDS = 2.0  # seconds that the end may wait for a reader of stderr

@@ -1,171 +1,36 @@
 """A small process that outlives a SIGKILL of the monitor: it restores the terminal and ends what is left.
 
-It is forked before anything is monkey-patched, so this module imports nothing of gevent. It is told over a pipe what
-there is to do. When the pipe ends without a `Goodbye`, the monitor is dead. The guard then takes its time like the
-monitor itself: the tasks end by themselves, because their stdin is at its end, and are killed only after the grace.
-Then comes what they have left behind, and the server last.
+It is forked before anything is monkey-patched, so neither this module nor those that it uses import anything of gevent.
+It is told over a pipe what there is to do (news.py). When the pipe ends without a `Goodbye`, the monitor is dead. The
+guard then takes its time like the monitor itself: the tasks end by themselves, because their stdin is at its end, and
+are killed only after the grace. Then comes what they have left behind, and the server last.
 """
 
-import ast
 import contextlib
 import os
 import select
 import shutil
 import signal
 import sys
-import termios
 import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import astuple, dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, get_args
 
+from gmonitor.news import (
+    MARK,
+    Goodbye,
+    Grace,
+    Message,
+    ScreenLeft,
+    ScreenShown,
+    ServerStarted,
+    TaskEnded,
+    TaskStarted,
+    decode,
+    encode,
+)
+from gmonitor.restorer import Restorer
 from gtask import processes
-
-# This variable is in the environment of every process that a run starts. It finds those that have left their group.
-MARK = "GMONITOR_RUN"
-
-Modes = list[Any]  # of a terminal, as termios gives them
-
-
-@dataclass(frozen=True)
-class Grace:
-    """For so long tasks may finish what they have in hand."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TaskStarted:
-    """A task runs, and reports through the pipe with this inode."""
-
-    pid: int
-    pipe: int
-
-
-@dataclass(frozen=True)
-class TaskEnded:
-    """A task has ended, and all that it said is read."""
-
-    pid: int
-
-
-@dataclass(frozen=True)
-class ServerStarted:
-    """The embedded server runs, and has its data in this folder."""
-
-    pid: int
-    folder: str
-
-
-@dataclass(frozen=True)
-class ScreenShown:
-    """The screen is shown. The terminal's modes before it and meanwhile (None: its keys are not read), and the bytes
-    that take the screen away."""
-
-    before: Modes | None
-    during: Modes | None
-    leave: bytes
-
-
-@dataclass(frozen=True)
-class ScreenLeft:
-    """The screen is gone, but for these last bytes, which the terminal did not take."""
-
-    rest: bytes
-
-
-@dataclass(frozen=True)
-class Goodbye:
-    """All is done, and nothing is left for the guard."""
-
-
-Message = Grace | TaskStarted | TaskEnded | ServerStarted | ScreenShown | ScreenLeft | Goodbye
-Tell = Callable[[Message], None]
-KINDS: dict[str, Callable[..., Message]] = {kind.__name__: kind for kind in get_args(Message)}
-
-
-def encode(message: Message) -> bytes:
-    """One line."""
-    return repr((type(message).__name__, *astuple(message))).encode() + b"\n"
-
-
-def decode(line: bytes) -> Message:
-    """The message of a line that `encode` has made."""
-    name, *values = ast.literal_eval(line.decode())
-    return KINDS[name](*values)
-
-
-class Restorer:
-    """Holds a terminal of its own, so that a halted one never holds up the guard."""
-
-    def __init__(self) -> None:
-        self.fd: int | None = None
-        self._screen: ScreenShown | None = None
-        self._due = b""
-
-    def open(self) -> None:
-        """Takes a description of our own, which alone is set to non-blocking; none where there is no terminal."""
-        for standard in filter(os.isatty, (0, 1)):
-            try:
-                self.fd = os.open(os.ttyname(standard), os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
-            except OSError:
-                self.fd = os.dup(standard)
-            return
-
-    @property
-    def waiting(self) -> list[int]:
-        """The terminal, for `select`, if something is to be written to it."""
-        return [self.fd] if self._due and self.fd is not None else []
-
-    def shown(self, screen: ScreenShown) -> None:
-        """The monitor shows its screen."""
-        self._screen = screen
-        self._due = b""
-
-    def left(self, rest: bytes) -> None:
-        """The monitor has left its screen, but for these last bytes, which the terminal did not take."""
-        self._screen = None
-        self._due = rest
-
-    def write(self) -> None:
-        """As much of what is due as the terminal takes; nothing is due to one that has hung up."""
-        for fd in self.waiting:
-            try:
-                self._due = self._due[os.write(fd, self._due) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._due = b""
-
-    def restore(self) -> None:
-        """Leaves the screen in the place of a monitor that is dead."""
-        if self._screen is None or self.fd is None:
-            return
-        screen = self._screen
-        with contextlib.suppress(OSError, termios.error):
-            if screen.before and termios.tcgetattr(self.fd) == screen.during:  # other modes are the shell's
-                termios.tcsetattr(self.fd, termios.TCSANOW, screen.before)
-            start_output(self.fd)
-        self.left(screen.leave)
-
-    def finish(self) -> None:
-        """Writes what is due. A halted terminal gets it from a process of its own, so that nobody waits for it."""
-        self.write()
-        if self.waiting and os.fork() == 0:
-            while self.waiting:
-                select.select([], self.waiting, [])
-                self.write()
-            os._exit(0)
-
-
-def start_output(fd: int) -> None:
-    """Undoes a Ctrl-S: the kernel starts output again only where a program, and not a person, has stopped it.
-
-    To be called from the foreground only. Raises termios.error.
-    """
-    termios.tcflow(fd, termios.TCOOFF)
-    termios.tcflow(fd, termios.TCOON)
 
 
 class Guard:

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from gmonitor.watchdog import (
+from gmonitor.news import (
     Goodbye,
     Grace,
     Message,
