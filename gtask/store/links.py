@@ -79,13 +79,16 @@ class _Link:
         with looking_up_apart():
             return super()._connect()  # type: ignore[misc]
 
-    def send_packed_command(self: Any, command: Sequence[bytes], check_health: bool = True) -> None:
-        began = monotonic()
-        if self._sock is not None and began - self._used > self._trusted:
+    def ready(self: Any) -> None:
+        """Connects, unless there is a connection that is trusted."""
+        if self._sock is not None and self.idle > self._trusted:
             self.disconnect()
         if self._sock is None:
             self.connect_check_health(check_health=False)
-            began = monotonic()
+
+    def send_packed_command(self: Any, command: Sequence[bytes], check_health: bool = True) -> None:
+        self.ready()
+        began = monotonic()
         try:
             for piece in command:
                 sent = self._sock.send(piece)
