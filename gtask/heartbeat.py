@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import gevent
 from gevent.event import Event
@@ -70,13 +71,15 @@ class Heartbeat:
     def step(self) -> float:
         """One beat, and what goes with it. Returns the seconds until the next one."""
         wait = self._line.retry(self._election.step)
+        # Told first, because what follows may wait for Redis. The next beat is no later for that.
+        self._post(Beaten(self._election.term, self._election.dead))
+        due = monotonic() + wait
         self._beside(self._line.store)
         if advice := self._distance.advice(self._line.store.round_trip):
             log.warning("%s", advice)
         keep_speaking()  # what users' code has taken away since the last time
         signals.keep()
-        self._post(Beaten(self._election.term, self._election.dead))
-        return wait
+        return max(0.0, due - monotonic())
 
     def hurry(self) -> None:
         """The next beat is due now."""
