@@ -55,17 +55,25 @@ class Settings:
 
         Raises UsageError, which names the setting as the user wrote it.
         """
-        values = dict(more)
+        line, environment = dict(more), {}
         for row in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
             if row.name in more:
                 continue
             name, variable = _long(row.name), cls.prefix + row.name.upper()
             given = arguments.get(name)
             if given is not None and given is not False:  # False: docopt's word for a switch that is not there
-                values[row.name] = value_of(name, row.metadata["parse"], str(given))
+                line[row.name] = value_of(name, row.metadata["parse"], str(given))
             elif "parse" in row.metadata and environ.get(variable):
-                values[row.name] = value_of(variable, row.metadata["parse"], environ[variable])
-        return cls(**cls.defaults(values) | values)
+                environment[row.name] = value_of(variable, row.metadata["parse"], environ[variable])
+        for name in cls.overruled(line):
+            environment.pop(name, None)
+        told = environment | line
+        return cls(**cls.defaults(told) | told)
+
+    @classmethod
+    def overruled(cls, line: Mapping[str, Any]) -> set[str]:
+        """The settings whose place another one has on this command line, so that the environment's do not count."""
+        return set()
 
     @classmethod
     def defaults(cls, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -310,18 +318,25 @@ class Config(Settings):
     log_level: str = option("INFO", _log_level, "LEVEL", "DEBUG, INFO, WARNING, ERROR")
 
     @classmethod
+    def overruled(cls, line: Mapping[str, Any]) -> set[str]:
+        """--generate and --cron are two answers to one question."""
+        return {other for name, other in (("generate", "cron"), ("cron", "generate")) if line.get(name)}
+
+    @classmethod
     def defaults(cls, told: Mapping[str, Any]) -> dict[str, Any]:
         """The demo keeps the source's pace. One's own job goes as fast as its messages are handled. A schedule is one's
         own job, and none of its ticks is to be lost."""
         if told.get("cron"):
-            if "generate" in told:
-                raise UsageError(f"--generate {told['generate']} and --cron {told['cron']}: there can be only one")
             return cls.defaults({"generate": CRON}) | {"generate": CRON, "handle": "", "delivery": AT_LEAST_ONCE}
         if told.get("generate", cls.generate) == DEMO:
             return {}
         return {row.name: row.metadata["own"] for row in fields(cls) if row.metadata["own"] is not None}
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
+        """Raises UsageError when no task can run with these settings together. Other commands do not mind: the settings
+        may be those of the task beside which they are called."""
+        if self.cron and self.generate != CRON:
+            raise UsageError(f"--generate {self.generate} and --cron {self.cron}: there can be only one")
         if self.retries and self.delivery == AT_MOST_ONCE:
             raise UsageError(f"--retries {self.retries}: at-most-once delivery takes a message out of Redis, so it "
                              f"cannot come again; add --delivery {AT_LEAST_ONCE}")  # fmt: skip

@@ -70,6 +70,7 @@ def run_task(
 ) -> int:
     """One task, until a signal. `load` gives the user's functions, and may import their module. `server_clock`: is told
     Redis' time."""
+    config.check_together()
     to_person = os.isatty(1)
     signals.guard()
     watch = LoopWatch(config.heartbeat, config.grace)

@@ -55,6 +55,7 @@ def gtask() -> Iterator[CommandLines]:
         (["--generate", "noisy:generate"], "cannot import noisy: RuntimeError: first line second line"),
         (["--generate", "leaves:generate"], "cannot import leaves: SystemExit: no licence"),
         (["--handle", "empty:handle"], "empty:handle: it is no function, but of type int"),
+        (["--retries", "3"], "--retries 3: at-most-once delivery takes a message out of Redis"),
     ],
 )
 def test_bad_usage_is_one_clear_line_and_64(gtask, tmp_path, arguments: list[str], said: str) -> None:
@@ -72,6 +73,17 @@ def test_a_bad_setting_in_the_environment_is_named_as_it_is_spelt_there(start) -
     task = start(env={"GTASK_MAX_BACKLOG": "many"})
     assert task.wait() == 64
     assert task.stderr == "gtask: GTASK_MAX_BACKLOG 'many': not a whole number\n"
+
+
+@ONE_SERVER
+def test_commands_beside_a_task_do_not_mind_settings_with_which_no_task_can_run(server, redis, gtask) -> None:
+    """In a container the environment is the task's, and what is missing may stand on the task's command line."""
+    env = {"GTASK_REDIS": server.url, "GTASK_RETRIES": "3", "GTASK_CRON": "crontab.toml", "GTASK_GENERATE": "a:b"}
+    redis.rpush("errors", "failed")
+    done = [gtask.run(*words.split(), env=env) for words in ("status", "getErrors --keep", "retryErrors", "")]
+    assert [one.returncode for one in done] == [1, 0, 0, 64]
+    assert [one.stderr for one in done] == ["", "", "", "gtask: --generate a:b and --cron crontab.toml: there can be "
+                                                        "only one\n"]  # fmt: skip
 
 
 def test_help_and_version_are_answered_on_stdout(start) -> None:

@@ -1,5 +1,6 @@
 """Settings: three spellings, one precedence, and a clear word about each that cannot be used."""
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
@@ -46,10 +47,9 @@ def test_command_line_beats_environment_beats_default(name: str) -> None:
     option, variable = "--" + name.replace("_", "-"), "GTASK_" + name.upper()
     text, value = GOOD[name]
     default = getattr(Config(), name)
-    needed = {"--delivery": "at-least-once"} if name == "retries" else {}
-    assert getattr(Config.load(needed | {option: text}, {variable: "not even valid"}), name) == value != default
-    assert getattr(Config.load(needed | {option: None}, {variable: text}), name) == value
-    assert getattr(Config.load(needed | {option: None}, {variable: ""}), name) == default
+    assert getattr(Config.load({option: text}, {variable: "not even valid"}), name) == value != default
+    assert getattr(Config.load({option: None}, {variable: text}), name) == value
+    assert getattr(Config.load({option: None}, {variable: ""}), name) == default
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,50 @@ def test_a_schedule_is_one_s_own_job_delivered_at_least_once_and_each_of_it_can_
     assert (told.interval, told.delivery, told.handle) == (7, "at-most-once", "a:b")
 
 
-@pytest.mark.parametrize("environ", [{"GTASK_GENERATE": "a:b"}, {"GTASK_GENERATE": DEMO}])
-def test_a_schedule_and_a_generate_exclude_each_other(environ: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("line", "environ", "generate", "cron"),
+    [
+        ({"--cron": "c.toml"}, {"GTASK_GENERATE": "a:b"}, "gtask.cron:generate", "c.toml"),
+        ({"--cron": "c.toml"}, {"GTASK_GENERATE": "a:b", "GTASK_CRON": "other.toml"}, "gtask.cron:generate", "c.toml"),
+        ({"--generate": "a:b"}, {"GTASK_CRON": "c.toml"}, "a:b", ""),
+        ({"--generate": DEMO}, {"GTASK_CRON": "c.toml", "GTASK_GENERATE": "a:b"}, DEMO, ""),
+        ({"--cron": ""}, {"GTASK_CRON": "c.toml", "GTASK_GENERATE": "a:b"}, "a:b", ""),
+    ],
+)
+def test_a_schedule_or_a_generate_on_the_command_line_beats_either_in_the_environment(
+    line: dict[str, str], environ: dict[str, str], generate: str, cron: str
+) -> None:
+    config = Config.load(line, environ)
+    config.check_together()
+    assert (config.generate, config.cron) == (generate, cron)
+
+
+def test_a_generate_in_a_call_beats_a_schedule_in_the_environment() -> None:
+    config = Config.of({}, {"GTASK_CRON": "c.toml"}, generate="jobs:generate")
+    config.check_together()
+    assert (config.generate, config.cron, config.delivery) == ("jobs:generate", "", "at-most-once")
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda: Config.load({"--cron": "c.toml", "--generate": "a:b"}, {}),
+        lambda: Config.load({}, {"GTASK_CRON": "c.toml", "GTASK_GENERATE": "a:b"}),
+        lambda: Config.load({"--cron": "c.toml", "--generate": DEMO}, {}),
+        lambda: Config.of({"cron": "c.toml"}, {}, generate="a:b"),
+    ],
+)
+def test_a_schedule_and_a_generate_exclude_each_other_where_a_task_runs(load: Callable[[], Config]) -> None:
+    config = load()
     with pytest.raises(UsageError, match="there can be only one"):
-        Config.load({"--cron": "c.toml"}, environ)
+        config.check_together()
 
 
-def test_retries_need_at_least_once() -> None:
+def test_retries_need_at_least_once_where_a_task_runs() -> None:
+    config = Config.load({}, {"GTASK_RETRIES": "3"})
     with pytest.raises(UsageError, match=r"--retries 3: at-most-once .*; add --delivery at-least-once"):
-        Config.load({}, {"GTASK_RETRIES": "3"})
+        config.check_together()
+    Config.load({"--delivery": "at-least-once"}, {"GTASK_RETRIES": "3"}).check_together()
 
 
 @pytest.mark.parametrize(
