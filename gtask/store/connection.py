@@ -230,18 +230,17 @@ class Connections:
         self.__dict__.pop(name, None)
 
     def _run(self, script: Script, keys: Sequence[str], *args: Any, client: str = "_commands") -> Any:
-        with self._asking(client) as asked:
-            # Connecting comes apart, because only a call that fails after it may have happened. The lock is that which
-            # redis-py takes for each call. Here it is held for both, because otherwise another greenlet could use the
-            # connection in the middle of its handshake, or lose it before this call.
-            with asked.single_connection_lock:
-                asked.connection.ready()
-                try:
-                    return self._call(asked, script, keys, *args)
-                except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-                    if _PROTOCOL_ERROR in str(error):
-                        raise
-                    raise Unanswered(reason(error)) from error
+        # Connecting comes apart, because only a call that fails after it may have happened. The lock is that which
+        # redis-py takes for each call. Here it is held for both, because otherwise another greenlet could use the
+        # connection in the middle of its handshake, or lose it before this call.
+        with self._asking(client) as asked, asked.single_connection_lock:
+            asked.connection.ready()
+            try:
+                return self._call(asked, script, keys, *args)
+            except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+                if _PROTOCOL_ERROR in str(error):
+                    raise
+                raise Unanswered(reason(error)) from error
 
     def _call(self, asked: Any, script: Script, keys: Sequence[str], *args: Any) -> Any:
         if self._by_digest and script.digest in self._brought:
