@@ -52,7 +52,8 @@ class Election:
         self._heartbeat = heartbeat
         self._generate = generate
         self.term: Term | None = None
-        self.candidate = True  # False: this task is ending; or its generate lives, and there must be no second one
+        self._closed = False  # this task is ending
+        self._generates = False  # a generate of this task may live, and there must be no second one
         self.beats_since = inf  # on the monotonic clock: since when every heartbeat was answered; inf: the last was not
         self._not_before = 0.0  # on the monotonic clock: after a term that failed others have the first chance
         self._asking = RLock()
@@ -81,6 +82,7 @@ class Election:
                 # interval. A clock of Redis that was set back may put the last push into the future.
                 pushed_at = None if beat.since_push is None else self._clock() - max(0.0, beat.since_push)
                 self.term = Term(member, beat.term, pushed_at, beat.last, beat.large)
+                self._generates = True
             elif not beat.renewed:
                 self.term = None
             now = self._clock()
@@ -89,7 +91,7 @@ class Election:
     def _beat(self, member: Member) -> Beat | None:
         """None: Redis does not know this member."""
         began = self._clock()
-        want = self.candidate and began >= self._not_before
+        want = not (self._closed or self._generates) and began >= self._not_before
         try:
             beat = self._store.beat(member, term=self.term.number if self.term else 0, want=want)
         except Trouble:
@@ -115,6 +117,14 @@ class Election:
         if before not in (None, self._generate):
             log.warning("%s goes on where %s left off", self._generate, before)
 
+    def stand_again(self) -> None:
+        """The generate of the last term has ended, so this task may be elected."""
+        self._generates = False
+
+    def close(self) -> None:
+        """No more terms are taken, because the task is ending."""
+        self._closed = True
+
     def refused(self, term: Term) -> None:
         """Ends `term`, in which a push was refused, even if the next heartbeat would find that the flag is still this
         task's. A Redis that went back in time, after a restart or a failover, knows less than was pushed."""
@@ -134,9 +144,8 @@ class Election:
             return seconds
 
     def resign(self) -> None:
-        """Gives the flag up, so that another task generates at once. Raises Trouble; bears repeating."""
+        """Gives the flag up after `close`, so that another task generates at once. Raises Trouble; bears repeating."""
         with self._asking:  # otherwise a heartbeat that is on its way could take the flag again
-            self.candidate = False
             if self.term is not None:
                 self._store.release(self.term.member, self.term.number)
                 self.term = None

@@ -92,7 +92,7 @@ class Generator:
         self._max_backlog = max_backlog or inf
         self._patience = patience
         self._beats_since = beats_since
-        self._grace = max(grace, 0.5)  # without any grace generate could not even be interrupted
+        self._grace = grace
         self._drawn: deque[bytes | None] = deque()  # None: a position alone
         self._position: bytes | None = None  # after all that was drawn; None: the last message is the position
         self._in_flight = 0  # messages on their way to Redis

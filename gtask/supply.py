@@ -52,7 +52,7 @@ class Supply:
         """Acknowledges what is finished and takes the next batch, unless another worker just did. `processed`: how many
         messages were handled so far."""
         with self._turn:
-            if not self.hand.ready:
+            if not self.hand.ready and not self.stopped.is_set():  # that may have come while this worker waited
                 now = self._clock()
                 since, before = self._measured_from
                 self._batch_size.measured(processed - before, now - since)

@@ -49,9 +49,10 @@ log = logging.getLogger(__name__)
 
 HANDS: dict[str, type[Hand]] = {AT_MOST_ONCE: AtMostOnce, AT_LEAST_ONCE: AtLeastOnce}
 LONG = 3  # heartbeats: `gtask status` shows which message a task has been at for so long
+LEAST_GRACE = 0.5  # seconds: with less, generate could not even be interrupted
 JOIN = 0.2  # seconds for a term to say that its generate has not ended within the grace
 BROKEN = "not finished: the event loop of its task broke"
-LAST_CALL = 3.0  # seconds for storing what is finished when the event loop is broken
+LAST_CALL = 3.0  # seconds for storing what is finished, once the grace is over or the event loop is broken
 LAST_REPORT = 1.0  # seconds: for a reader that reads
 KEEP_AGAIN = 1.0  # seconds until a connection that was lost is tried again
 TOTALS_LOG_INTERVAL = 10.0  # seconds between totals in the log of a task that speaks to people
@@ -103,6 +104,7 @@ class Task:
         None: a person watches, and gets log lines. `watch`: it has been started. `server_clock`: is told
         Redis' time. Starts and connects nothing."""
         self._config = config
+        self._term_grace = max(config.grace, LEAST_GRACE)  # seconds that generate may take to end
         self._generate = generate
         self._report_fd = report_fd
         self._watch = watch
@@ -114,7 +116,7 @@ class Task:
         self._over = False
         # What `end` changes, whoever calls it.
         self._ending = False
-        self._code = EXIT_OK
+        self._code = EXIT_OK  # the first other one of all calls
         self._said = ""  # the last error of ours that was said
         # The parts.
         self._expired = Flag()  # the time for a graceful end is over
@@ -176,10 +178,11 @@ class Task:
         return self._code
 
     def end(self, code: int = EXIT_OK) -> None:
-        """Begins the graceful end; only the first call counts. It waits for nothing, so the hub may call it."""
+        """Begins the graceful end; a further call can only say that something went wrong. It waits for nothing, so the
+        hub may call it."""
+        self._code = self._code or code
         if not self._ending:
             self._ending = True
-            self._code = code
             self._handler.start_no_more()
             self._watch.ending()
             self._events.put(EndAsked())
@@ -212,13 +215,12 @@ class Task:
                 if not self._ending and self.role is not (term or HANDLER):
                     self._become(term)
             case TermEnded(""):
-                self._election.candidate = not self._ending  # only now that its generate has ended
+                self._election.stand_again()
                 self.heartbeat.hurry()  # ask at once what this task is now
             case TermEnded(living):
                 log.error("%s was told to end and is still there after %g s (%s); so this task ends, and others "
-                          "generate", self._config.generate, self._config.grace, living)  # fmt: skip
-                self.end()
-                self._code = self._code or EXIT_STUCK
+                          "generate", self._config.generate, self._term_grace, living)  # fmt: skip
+                self.end(EXIT_STUCK)
             case EndAsked():
                 self._spawn("end", self._end)
             case Ended():
@@ -238,13 +240,12 @@ class Task:
         self._tell("is the generator")
         self._reporter.generating()
         self._spawn("stop taking", self._supply.stop_taking)
-        self._election.candidate = False
         config = self._config
         self._generator = Generator(
             self._generate, config.generate, term,
             line=self._line.of("generator"), totals=self._totals, interval=config.interval / 1000,
             max_backlog=config.max_backlog, patience=2 * config.heartbeat,
-            beats_since=lambda: self._election.beats_since, grace=config.grace,
+            beats_since=lambda: self._election.beats_since, grace=self._term_grace,
         )  # fmt: skip
         self._generating = self._spawn("generator", partial(self._generate_on, self._generator, term))
 
@@ -270,7 +271,12 @@ class Task:
 
     def _end(self) -> None:
         try:
-            self._finish()
+            longest = self._config.grace + LAST_CALL
+            finishing = self._spawn("finish", self._finish)
+            finishing.join(timeout=longest)
+            if not finishing.ready():
+                log.warning("Redis has not answered; ending %g s after this was asked for, without having told it all "
+                            "that is finished", longest)  # fmt: skip
             if self._writer is not None and self._writing is not None:
                 self._writer.stop()
                 self._writing.join(timeout=LAST_REPORT)
@@ -285,11 +291,11 @@ class Task:
         deadline = monotonic() + grace
         timer = gevent.spawn_later(grace, self._expired.set)
         self._membership.close()
-        self._election.candidate = False
+        self._election.close()
         if self._generator is not None:
             self._generator.stop()
         if self._generating is not None:
-            self._generating.join(timeout=grace + JOIN)
+            self._generating.join(timeout=self._term_grace + JOIN)
         with suppress(Trouble, WrongType):  # Redis is away, or holds another program's data; the flag expires by itself
             self._line.of("release").retry(self._election.resign)
         if unfinished := self._handler.finish(deadline):

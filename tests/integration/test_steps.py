@@ -64,6 +64,7 @@ class Parts:
         self.said: list[Beaten] = []
         self.heartbeat = Heartbeat(self.line, self.membership, self.election, T, self.said.append)
         self.heartbeat.join()
+        self.handler.resume()
 
     @property
     def id(self) -> int:
@@ -253,6 +254,20 @@ def test_what_is_still_handled_when_its_task_leaves_fails_or_goes_back_once(redi
     assert redis.llen("messages") == (kind is AtLeastOnce)
 
 
+def test_a_worker_that_waited_for_its_turn_takes_nothing_once_the_task_takes_none(redis, parts) -> None:
+    """For it has become the generator, or is ending. And the call might last for long, as Redis may stand still."""
+    redis.rpush("messages", "a")
+    task = parts()
+    with task.supply._turn:
+        fetching = gevent.spawn(task.fetch)
+        gevent.sleep(0)  # from here on it waits
+        task.supply.stop_taking()
+    assert fetching.get(timeout=30) == []
+    assert texts(redis, "messages") == ["a"]
+    task.handler.resume()
+    assert task.fetch() == ["a"]
+
+
 # -- the heartbeat
 
 
@@ -262,6 +277,7 @@ def test_the_flag_goes_to_the_first_that_beats_and_to_the_next_when_it_is_free(r
     assert term is not None and term.number == 1
     assert two.beat() is None
     assert one.beat() is term
+    one.election.close()
     one.election.resign()
     assert one.beat() is None
     term = two.beat()
@@ -278,6 +294,8 @@ def test_after_a_failed_term_others_have_the_first_chance(redis, parts) -> None:
     one.clock.now += pause + T - 1
     assert one.beat() is None
     one.clock.now += 2
+    assert one.beat() is None, "its generate may still live"
+    one.election.stand_again()
     term = one.beat()
     assert term is not None and term.number == 2
 

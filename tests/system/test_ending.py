@@ -122,6 +122,28 @@ def test_what_is_not_finished_within_the_grace_is_given_up(server, redis, start,
     assert "1 messages were not finished within --grace 1" in task.stderr
 
 
+@ONE_SERVER
+def test_a_generate_that_does_not_end_ends_its_task_with_75_even_without_any_grace(
+    server, redis, start, tmp_path
+) -> None:
+    (tmp_path / "job.py").write_text(
+        "import time\n"
+        "def generate(last):\n"
+        "    while True:\n"
+        "        try:\n"
+        "            yield 'message'\n"
+        "            time.sleep(0.01)\n"
+        "        except BaseException:\n"
+        "            time.sleep(1000)\n"
+    )
+    task = start("--redis", server.url, "--generate", "job:generate", "--grace", "0")
+    wait_until(lambda: task.total("generated") > 3)
+    task.send(signal.SIGTERM)
+    assert task.wait() == 75
+    assert "job:generate was told to end and is still there after 0.5 s (job.py:8 generate)" in task.stderr
+    assert not redis.exists("generatorIsActive")
+
+
 @pytest.mark.serial
 @SIGNALS
 @ONE_SERVER

@@ -182,3 +182,24 @@ def test_a_task_ends_within_its_grace_when_redis_is_away(new_server, start) -> N
     task.send(signal.SIGTERM)
     assert task.wait(10) == 0
     assert "Traceback" not in task.stderr
+
+
+@ONE_NEW_SERVER
+def test_tasks_end_soon_after_their_grace_when_redis_stands_still(new_server, start) -> None:
+    """It answers nobody, and refuses nobody either: each call lasts until its time is over."""
+    server = new_server()
+    options = ["--redis", server.url, "--interval", "10", "--grace", "1"]
+    generator = start(*options)
+    wait_until(generator.is_generator)
+    handlers = [start(*options, "--delivery", delivery) for delivery in ("at-most-once", "at-least-once")]
+    wait_until(lambda: all(task.total("processed") > 10 for task in handlers), "they work")
+    server.pause()
+    began = time.monotonic()
+    tasks = [generator, *handlers]
+    for task in tasks:
+        task.send(signal.SIGTERM)
+    assert [task.wait(60) for task in tasks] == [0, 0, 0]
+    assert time.monotonic() - began < 12, "4 s, one for the last reports, and what a busy machine needs"
+    for task in tasks:
+        assert "Redis has not answered; ending 4 s after this was asked for" in task.stderr
+        assert "Traceback" not in task.stderr
