@@ -137,6 +137,30 @@ def test_status_looks_at_a_full_redis(new_server: NewServer, start) -> None:
     assert json.loads(status.lines[0])["generator"]["taskId"] == task.task_id
 
 
+@OTHER_NEW_SERVER
+def test_a_task_that_starts_on_a_full_redis_handles_what_fills_it_and_what_comes_back(
+    new_server, start, tmp_path
+) -> None:
+    """Also what comes back after it has waited in vain, because that wait is what a full Redis refuses."""
+    (tmp_path / "jobs.py").write_text("def handle(message):\n    pass\n")
+    server = new_server()
+    with server.client() as client:
+        client.rpush("messages", "a", "b")
+        client.set("generatorIsActive", 1, ex=600)
+        client.config_set("maxmemory", "1")
+        task = start("--redis", server.url, "--handle", "jobs:handle", "--delivery", "at-least-once", "--retries", "1")
+        wait_until(lambda: task.total("processed") == 2, "they are handled")
+        wait_until(lambda: client.info("commandstats").get("cmdstat_blmove", {}).get("rejected_calls"), "it waits")
+        client.config_set("maxmemory", "0")
+        client.rpush("errors", "c")
+        client.config_set("maxmemory", "1")
+        assert start("retryErrors", "--redis", server.url).wait() == 0
+        wait_until(lambda: client.hget("totals", "processed") == b"3", "what came back is handled")
+        task.send(signal.SIGTERM)
+        assert task.wait() == 0
+        assert "maxmemory" not in task.stderr
+
+
 @pytest.mark.parametrize("arguments", [["getErrors"], ["retryErrors"], ["retryErrors", "--match", "entry"]])
 def test_failed_messages_are_taken_out_of_a_full_redis(new_server: NewServer, start, arguments: list[str]) -> None:
     """They are what fills it, perhaps: so it makes room before it takes any."""
