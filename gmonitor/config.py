@@ -36,6 +36,6 @@ class Config(Settings):
     )
     plain: bool = option(False, _switch, "", "event lines instead of the screen (also when stdout is no terminal)")
     log: str | None = option(None, _file, "FILE", "where the tasks' stderr goes, each line with its task's pid")
-    # A little more than a task's own grace, so that a task ends by itself if it can.
-    grace: float = option(12, not_negative, "SECONDS", "how long the tasks may take to end before they are killed")
+    # A little more than a task needs that ends by itself though Redis stands still: its own grace, and the last call.
+    grace: float = option(15, not_negative, "SECONDS", "how long the tasks may take to end before they are killed")
     command: tuple[str, ...] = ("gtask",)  # what stands behind --

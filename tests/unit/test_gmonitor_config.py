@@ -7,11 +7,16 @@ import pytest
 
 from gmonitor.cli import parse
 from gmonitor.config import Config
+from gtask import config, task
 from gtask.exceptions import UsageError
 
 
 def test_the_defaults() -> None:
-    assert Config.load({}, {}) == Config(tasks=5, redis=None, plain=False, log=None, grace=12.0, command=("gtask",))
+    assert Config.load({}, {}) == Config(tasks=5, redis=None, plain=False, log=None, grace=15.0, command=("gtask",))
+
+
+def test_a_task_with_its_own_grace_has_the_time_to_end_by_itself_though_redis_stands_still() -> None:
+    assert Config.load({}, {}).grace > config.Config().grace + task.LAST_CALL + task.LAST_REPORT
 
 
 @pytest.mark.parametrize(
