@@ -375,21 +375,21 @@ def test_an_interval_holds_from_message_to_message_whoever_generates(server, red
 @pytest.mark.serial
 @ONE_SERVER
 def test_what_a_new_generator_asks_first_is_part_of_the_interval(server, redis, start, write) -> None:
-    """Each of its questions takes 0.4 s, and they are over before the next message is due."""
+    """Each of its questions takes 0.8 s, and they are over before the next message is due."""
     write("from itertools import count\ndef generate(last):\n    return map(str, count(int(last or 0) + 1))\n")
-    options = ("--generate", "jobs:generate", "--handle", "builtins:len", "--heartbeat", "2", "--interval", "1500")
+    options = ("--generate", "jobs:generate", "--handle", "builtins:len", "--heartbeat", "2", "--interval", "3000")
     with server.monitor() as monitor, Proxy(server.socket) as proxy:
         first = start("--redis", server.url, *options)
         wait_until(lambda: generated(redis) == 1)
         heir = start("--redis", proxy.url, *options)
         wait_until(lambda: heir.task_id)
-        proxy.delay = 0.2
+        proxy.delay = 0.4
         before = wait_until(lambda: generated(redis) > 1 and generated(redis))
         first.send(signal.SIGTERM)
         wait_until(lambda: len(monitor.of("RPUSH", "messages")) > before)
         times = [e.at for e in monitor.of("RPUSH", "messages")]
     gap = times[before] - times[before - 1]
-    assert 1.48 < gap < 2.1, "the answer that elects and the push are on their way for 0.2 s each"
+    assert 2.98 < gap < 4.4, "the answer that elects and the push are on their way for 0.4 s each"
 
 
 # -- when nothing can be pushed
