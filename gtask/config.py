@@ -5,11 +5,14 @@ The command line beats the environment, and the environment beats the default.
 """
 
 import ast
+import io
 import logging
 import math
+import os
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -130,8 +133,10 @@ def value_of(source: str, parse: Parser, text: str) -> Any:
 def read(program: str, usage: str, arguments: Sequence[str]) -> dict[str, Any]:
     """docopt's arguments. Raises UsageError in one line, and SystemExit when the help or the version was printed (or
     nobody reads it), or Unwritable."""
+    printed = io.StringIO()
     try:
-        return dict(docopt(usage, list(arguments), version=f"{program} {__version__}"))
+        with redirect_stdout(printed):
+            return dict(docopt(usage, list(arguments), version=f"{program} {__version__}"))
     except DocoptExit as error:
         first = str(error).split("\n", 1)[0]
         command, spelt = _command(program, usage, arguments)
@@ -143,6 +148,17 @@ def read(program: str, usage: str, arguments: Sequence[str]) -> dict[str, Any]:
         elif first.startswith(("Usage", "Warning")):
             first = "unknown or misplaced arguments"
         raise UsageError(first + (spelt or f" ({program} --help shows what there is)")) from None
+    except SystemExit:
+        _write(printed.getvalue().encode())
+        raise
+
+
+def _write(data: bytes) -> None:
+    """Writes to stdout at once. What Python keeps in a buffer may turn out to be unwritable only when it ends, and then
+    it says so in words of its own."""
+    try:
+        while data:
+            data = data[os.write(1, data) :]
     except BrokenPipeError:
         raise SystemExit(EXIT_READER_GONE) from None
     except OSError as error:

@@ -11,8 +11,10 @@ PATIENCE = 60.0  # seconds that a test waits for an event: with a load of 50 a t
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours with this checkout and `more`, without the settings of gtask and gmonitor that whoever runs this has."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GTASK_", "GMONITOR_"))}
+    """Ours with this checkout and `more`, without the settings that whoever runs this has for gtask, for gmonitor and
+    for what Python keeps in a buffer."""
+    own = ("GTASK_", "GMONITOR_", "PYTHONUNBUFFERED")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return {**clean, "PYTHONPATH": str(ROOT), **(more or {})}
 
 

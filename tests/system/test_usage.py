@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers import ONE_SERVER
+from tests.support.processes import environment
 from tests.tasks import CommandLines, wait_until
 
 MODULES = {
@@ -255,7 +256,9 @@ def test_a_help_that_nobody_reads_or_that_cannot_be_written_is_no_traceback(prog
             (full, 74, f"{program}: cannot write: No space left on device\n"),
         ):
             command = [sys.executable, "-m", program, option]
-            done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+            done = subprocess.run(
+                command, env=environment(), stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            )
             assert (done.returncode, done.stderr) == (code, said)
     finally:
         os.close(writer)
