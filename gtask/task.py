@@ -299,8 +299,9 @@ class Task:
         with suppress(Trouble, WrongType):  # Redis is away, or holds another program's data; the flag expires by itself
             self._line.of("release").retry(self._election.resign)
         if unfinished := self._handler.finish(deadline):
+            what = "message was" if unfinished == 1 else "messages were"
             where = "back in the queue" if self._supply.hand.kept_in_redis else "in errors"
-            log.warning("%d messages were not finished within --grace %g: they are %s", unfinished, grace, where)
+            log.warning("%d %s not finished within --grace %g: now %s", unfinished, what, grace, where)
         self.heartbeat.stop()
         if self._beating is not None:
             self._beating.join(timeout=max(0.0, deadline - monotonic()))

@@ -322,7 +322,7 @@ def test_when_the_grace_is_over_the_command_ends_before_its_message_is_given_bac
     assert float((it.folder / "alive").read_text() or 0) < given_back
     assert it.redis.llen("errors") == 0
     assert it.processed == 0
-    assert "1 messages were not finished within --grace 2: they are back in the queue" in it.task.stderr
+    assert "1 message was not finished within --grace 2: now back in the queue" in it.task.stderr
 
 
 @pytest.mark.parametrize(("command", "stopped"), [(ALIVE, False), (FAMILY, True)])

@@ -119,7 +119,7 @@ def test_what_is_not_finished_within_the_grace_is_given_up(server, redis, start,
     task.send(signal.SIGTERM)
     assert task.wait() == 0
     assert 0.9 < time.monotonic() - began < 4
-    assert "1 messages were not finished within --grace 1" in task.stderr
+    assert "1 message was not finished within --grace 1" in task.stderr
 
 
 @ONE_SERVER

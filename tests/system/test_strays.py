@@ -136,7 +136,7 @@ def test_at_most_once_what_is_not_finished_within_the_grace_is_a_failure(server,
         ("held 1", "not finished within --grace 0.5"),
         ("held 2", "not finished within --grace 0.5"),
     }
-    assert "2 messages were not finished within --grace 0.5: they are in errors" in task.stderr
+    assert "2 messages were not finished within --grace 0.5: now in errors" in task.stderr
     assert task.reports("processed")[-1] == {"msg": "processed", "total": 2, "errors": 2}
 
 

@@ -162,7 +162,7 @@ def test_a_loop_that_turns_now_and_then_ends_its_task_in_order_however_late(serv
     wait_until((tmp_path / "holding").exists)
     task.send(signal.SIGTERM)
     assert task.wait() == 0
-    assert "1 messages were not finished within --grace 0.2: they are in errors" in task.stderr
+    assert "1 message was not finished within --grace 0.2: now in errors" in task.stderr
     assert "ended by force" not in task.stderr
     assert [json.loads(entry)["message"] for entry in redis.lrange("errors", 0, -1)] == ["pieces"]
 
