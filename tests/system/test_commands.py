@@ -346,7 +346,7 @@ def test_the_command_ends_before_its_message_is_given_back_even_while_something_
 
 
 def test_a_command_that_ends_with_0_when_it_is_told_to_has_finished(job) -> None:
-    it = job("--grace", "1")
+    it = job("--grace", "4")
     it.push("sh -c 'trap \"exit 0\" TERM; touch started; while true; do sleep 0.01; done'")
     it.has("started")
     it.task.send(signal.SIGTERM)
