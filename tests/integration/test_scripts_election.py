@@ -502,6 +502,28 @@ end}, {__index = real})
 """
 
 
+# The first look at the owner's life is followed by one such hiccup.
+ONE_HICCUP = """
+local real, hiccup = redis, true
+local redis = setmetatable({call = function(...)
+  local answer, name, key = real.call(...), ...
+  if hiccup and name == 'PTTL' and key == 'generatorId' then
+    hiccup = false
+    for _ = 1, 1500000 do end
+  end
+  return answer
+end}, {__index = real})
+"""
+
+
+def test_a_hiccup_within_a_push_hides_no_flag_of_another_program(redis, fleet, monkeypatch) -> None:
+    task = fleet.join()
+    monkeypatch.setattr(scripts, "PUSH", Script(ONE_HICCUP + scripts.PUSH.text))
+    task.beat()
+    redis.set("generatorIsActive", 1, ex=2)
+    assert task.push(0, b"not ours any more") is None
+
+
 def test_hiccups_within_the_scripts_depose_nobody(redis, fleet, monkeypatch) -> None:
     for name in ("BEAT", "PUSH", "RELEASE"):
         monkeypatch.setattr(scripts, name, Script(HICCUPS + getattr(scripts, name).text))

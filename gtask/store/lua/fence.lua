@@ -9,12 +9,16 @@ local function expire_together(flag, owner, at)
 end
 
 -- Whether flag and owner still end as far apart as we have set them. Servers before 7.2 read the clock anew for each
--- command of a script, so the flag's life at the moment at which the owner's was read lies between the readings before
--- and after it. The second reading is made only where the first one leaves a doubt.
+-- command of a script. So the flag's life is read before and after the owner's: where both are the same, all three were
+-- read in one millisecond. Where that never succeeds, because each command takes long, the owner has the benefit of the
+-- doubt.
 local function untouched(flag, owner)
-  local before, life = redis.call('PTTL', flag), redis.call('PTTL', owner)
-  local apart = before - life
-  return apart == OWNER_EARLIER or apart > OWNER_EARLIER and redis.call('PTTL', flag) - life <= OWNER_EARLIER
+  local before, life, after
+  for _ = 1, 3 do
+    before, life, after = redis.call('PTTL', flag), redis.call('PTTL', owner), redis.call('PTTL', flag)
+    if before == after then break end
+  end
+  return after - life <= OWNER_EARLIER and OWNER_EARLIER <= before - life
 end
 
 local function fence(flag, owner, generator, id, term)
