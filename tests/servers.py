@@ -22,6 +22,22 @@ ONE_NEW_SERVER = pytest.mark.parametrize("new_server", ["valkey"], indirect=True
 OTHER_NEW_SERVER = pytest.mark.parametrize("new_server", [min(support.binaries())], indirect=True)
 
 
+# In one step: what moves from one list to another between two looks would be seen in neither.
+HOLDS_MESSAGES = """
+for _, keys in ipairs({'messages*', 'inflight:*', 'tasks:long:*'}) do
+  for _, key in ipairs(redis.call('KEYS', keys)) do
+    if key ~= 'messages:attempts' and key ~= 'messages:suspects' then return 1 end
+  end
+end
+return 0
+"""
+
+
+def holds_messages(redis) -> bool:
+    """Whether any message waits, is to come again, or is in some task's hands."""
+    return bool(redis.eval(HOLDS_MESSAGES, 0))
+
+
 class Server(support.Server):
     """A server that a test may watch and hold up."""
 

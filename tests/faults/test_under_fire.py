@@ -13,7 +13,7 @@ from tests.commands import CommandProxy
 from tests.faults import ONCE, checker, history, plan
 from tests.faults.kinds import KINDS, OUTCOMES
 from tests.faults.nemesis import Nemesis, write_jobs
-from tests.servers import ONE_NEW_SERVER, Clock, Server
+from tests.servers import ONE_NEW_SERVER, Clock, Server, holds_messages
 from tests.tasks import TaskProcess, wait_until
 
 SEED = int(os.environ.get("GTASK_FAULTS_SEED", "1"))
@@ -114,11 +114,7 @@ def quiet(server: Server, folder: Path) -> history.End:
         redis.set("generatorIsActive", 1, ex=600)  # of another program
         wait_until(lambda: not redis.exists("generatorId"), "the generator to give way")
 
-        def somewhere() -> bool:
-            lists = ["messages", "messages:apart", "messages:later"]
-            return bool(redis.exists(*lists, *redis.keys("inflight:*"), *redis.keys("tasks:long:*")))
-
-        wait_until(lambda: not somewhere(), "quiet", timeout=90)
+        wait_until(lambda: not holds_messages(redis), "quiet", timeout=90)
         handled = [line for file in folder.glob("handled.*") for line in file.read_text().splitlines()]
         records = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
         return history.End(

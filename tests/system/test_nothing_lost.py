@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ONE_SERVER, OTHER_SERVER, Server
+from tests.servers import ONE_SERVER, OTHER_SERVER, Server, holds_messages
 from tests.tasks import TaskProcess, wait_until
 
 HEARTBEAT = 0.5
@@ -78,11 +78,8 @@ class Fleet:
     def generated(self) -> int:
         return int(self._redis.hget("generator", "generated") or 0)
 
-    def in_flight(self) -> int:
-        return sum(self._redis.llen(key) for key in self._redis.keys("inflight:*"))
-
     def done(self, messages: int) -> bool:
-        return self.generated() == messages and not self._redis.exists("messages") and not self.in_flight()
+        return self.generated() == messages and not holds_messages(self._redis)
 
     def members(self) -> dict[int, int]:
         """taskId -> pid of those that are members."""

@@ -3,8 +3,8 @@
 -- It cannot be repeated without being noticed: the second answer counts nothing that was deleted by the first.
 -- KEYS flag generator messages apart errors totals later attempts suspects
 -- ARGV 'to' position [name: refuse it where the function of this name stands at a position] | 'forget' | 'purge'
--- -> {the flag's life in ms}: refused; {}: refused because of the name; or {position before, waiting messages deleted, failed ones, and those that
---    were to come again}
+-- -> {the flag's life in ms}: refused; {}: refused because of the name; or {position before, waiting messages deleted,
+--    failed ones, and those that were to come again}
 local flag, generator, messages, apart, errors, totals, later, attempts, suspects = unpack(KEYS)
 if redis.call('EXISTS', flag) == 1 then return {redis.call('PTTL', flag)} end
 local before = redis.call('HGET', generator, 'last')
