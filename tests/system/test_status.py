@@ -242,7 +242,7 @@ def test_the_message_at_which_a_task_has_been_for_longest_is_shown_while_it_take
     with server.monitor() as monitor:
         task = start("--redis", server.url, "--handle", "jobs:handle", "--heartbeat", "0.5", "--concurrency", "2")
         wait_until(lambda: redis.get(f"tasks:longest:{task.task_id}"), "what takes long")
-        first = monitor.of("SET", f"tasks:longest:{task.task_id}")[0].at
+        first = wait_until(lambda: monitor.of("SET", f"tasks:longest:{task.task_id}"))[0].at
         assert first - monitor.of("BLPOP", "messages")[0].at >= 1.5, "three heartbeats: until then beats are plain"
     redis.rpush("messages", "quick")
     [seen] = json.loads(status("--json")[1])["tasks"]
