@@ -47,7 +47,8 @@ def broke_the_loop(error: BaseException) -> bool:
 
 
 def say_closed(error: BaseException) -> None:
-    """Says that users' code has closed descriptors of ours. The two threads that may find out say it once together."""
+    """Says that users' code has closed descriptors of ours. All threads and greenlets that may find out say it once
+    together."""
     if "closed" not in _said:
         _said.add("closed")
         say_last(f"descriptors that are not their own were closed by users' code ({error}); ending")

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from errno import EBADF
 from functools import partial
 from time import monotonic
 
@@ -336,6 +337,9 @@ class Task:
         if isinstance(error, BrokenPipeError):
             say("nobody reads the reports any more; ending")
             self.end(EXIT_READER_GONE)
+        elif error.errno == EBADF:
+            strays.say_closed(error)
+            self.end(EXIT_SOFTWARE)
         else:
             say(f"cannot write the reports: {error.strerror}; ending")
             self.end(EXIT_OUTPUT)

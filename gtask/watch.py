@@ -11,6 +11,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from types import FrameType
 
@@ -60,6 +61,7 @@ class LoopWatch:
         self._read, self._write = os.pipe()
         for fd in (self._read, self._write):
             os.set_blocking(fd, False)
+        self._pipe = os.fstat(self._read)
         # Python tells of a signal in two ways. It writes the signal's number into a pipe at once, and it calls the
         # handler as soon as the main thread comes out of C code. That may be never, so we rely on the pipe.
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -79,7 +81,8 @@ class LoopWatch:
         """The heartbeat's greenlet has just sent one, so the loop turns."""
         if self._stand_in is not None:
             self._stand_in.beaten()
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)  # users' asyncio may have taken it away
+        with suppress(OSError):  # users' code has closed it, which the thread finds out
+            signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)  # users' asyncio may have taken it away
 
     def ending(self) -> None:
         """The end was asked for."""
@@ -106,15 +109,20 @@ class LoopWatch:
             wait = 0.0
             while True:
                 for _ in poll.poll(1000 * wait):
+                    # Users' code may have closed the pipe. Its number is then free, or that of another file, such as
+                    # the connection over which the messages in hand are given back; what comes there is not for us.
+                    if not os.path.samestat(os.fstat(self._read), self._pipe):
+                        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
                     for number in os.read(self._read, 64):
                         self._signal(number)
                 wait = self._look(monotonic())
         except BaseException as error:
-            # Users' code has closed our descriptor, and perhaps its number is by now that of another file.
-            if isinstance(error, OSError) and error.errno in (errno.EBADF, errno.EAGAIN):
-                strays.say_closed(error)  # the main thread will meet it too
-                return
-            log.say(f"the watch over the event loop has failed: {error!r}; ending")
+            if isinstance(error, OSError) and error.errno == errno.EBADF:
+                strays.say_closed(error)
+                if self._over:  # the main thread has met it too, and the event loop is broken
+                    return
+            else:
+                log.say(f"the watch over the event loop has failed: {error!r}; ending")
             self._ask_to_end(EXIT_SOFTWARE)
 
     def _signal(self, number: int) -> None:

@@ -132,6 +132,7 @@ def test_a_crash_before_the_end_gives_neither_the_followups_nor_the_end(redis, r
     options = ["--delivery", "at-least-once", "--heartbeat", "0.5"]
     first = run(GATED, *options)
     wait_until((tmp_path / "yielded").exists)
+    assert first.task_id  # its report may come later than its first message
     first.send(signal.SIGKILL)
     first.wait()
     assert redis.lrange(f"inflight:{first.task_id}", 0, -1) == [b"parent"]

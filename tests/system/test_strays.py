@@ -41,6 +41,13 @@ def handle(message):
         gevent.spawn(kill_heartbeat)
     elif word == "closes":
         os.closerange(3, 200)
+    elif word == "unplugs":
+        for name in os.listdir("/proc/self/fd"):
+            fd = int(name)
+            if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}") and "pipe:" in os.readlink(f"/proc/self/fd/{fd}"):
+                os.close(fd)
+        others = os.pipe()
+        os.write(others[1], b"not a signal")
     elif word == "held":
         held = True
         while held:
@@ -191,8 +198,9 @@ def test_at_most_once_the_record_of_what_was_not_finished_says_that_the_event_lo
 
 @ONE_SERVER
 @pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
+@pytest.mark.parametrize("word", ["closes", "unplugs"])
 def test_closing_descriptors_that_are_not_one_s_own_ends_the_task_with_a_line_and_costs_nothing(
-    server, redis, start, log, delivery: str
+    server, redis, start, log, word: str, delivery: str
 ) -> None:
     hold_flag(redis)
     task = start(
@@ -208,7 +216,7 @@ def test_closing_descriptors_that_are_not_one_s_own_ends_the_task_with_a_line_an
         "1",
     )
     assert task.task_id
-    redis.rpush("messages", "plain 1", "closes", *(f"plain {number}" for number in range(2, 100)))
+    redis.rpush("messages", "plain 1", word, *(f"plain {number}" for number in range(2, 100)))
     assert task.wait() == 70
     assert task.stderr.count("\n") == 1, task.stderr
     line = task.stderr
