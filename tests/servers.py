@@ -1,6 +1,7 @@
 """The servers of tests: what they executed can be seen, and they can have a clock of their own."""
 
 import glob
+import itertools
 import re
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import servers as support
+from tests.support.processes import PATIENCE, wait_until
 
 # For tests in which the kind of server makes no difference and time does: Valkey, which is always there, and, so that
 # each kind gets its share of them, the other one, if it is there.
@@ -38,6 +40,9 @@ def holds_messages(redis) -> bool:
     return bool(redis.eval(HOLDS_MESSAGES, 0))
 
 
+MARK = "end of what was executed"
+
+
 class Server(support.Server):
     """A server that a test may watch and hold up."""
 
@@ -47,6 +52,7 @@ class Server(support.Server):
         monitor = Monitor(self.socket)
         try:
             yield monitor
+            monitor.catch_up()
         finally:
             monitor.close()
 
@@ -94,12 +100,15 @@ class Monitor:
     """The total order of what a server executed (Redis's MONITOR), read by a thread."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        self._marks = itertools.count()
+        self._seen: set[str] = set()  # marks that were read
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
         self._socket.sendall(b"MONITOR\r\n")
         self._lines = self._socket.makefile("rb")
         assert self._lines.readline() == b"+OK\r\n"
-        self.history: list[Executed] = []
+        self._executed: list[Executed] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -108,12 +117,33 @@ class Monitor:
             if found := re.match(r"\+([\d.]+) \[\d+ ([^]]*)\] (.*)\r\n", line.decode("utf-8", "replace")):
                 at, client, rest = found.groups()
                 words = tuple(re.findall(r'"((?:[^"\\]|\\.)*)"', rest))
-                self.history.append(Executed(float(at), client == "lua", words))
+                if words[-1].startswith(MARK):
+                    self._seen.add(words[-1])
+                else:
+                    self._executed.append(Executed(float(at), client == "lua", words))
+
+    def catch_up(self) -> None:
+        """Returns when all is read that the server has executed until now. It writes to a MONITOR only when it comes to
+        that, so what it has answered already may be read later."""
+        mark = f"{MARK} {next(self._marks)}"
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(PATIENCE)
+            asking.connect(str(self._path))
+            asking.sendall(f'ECHO "{mark}"\r\n'.encode())
+            assert asking.recv(1000).startswith(b"$"), "the answer to ECHO"
+        wait_until(lambda: mark in self._seen, "the end of what was executed", pause=0.001)
+
+    @property
+    def history(self) -> list[Executed]:
+        """All that was executed so far, or until the end of `Server.monitor`."""
+        if self._reader.is_alive():
+            self.catch_up()
+        return list(self._executed)
 
     def of(self, *start: str) -> list[Executed]:
         """What was executed so far that begins with these words; the command's case does not matter."""
         head = (start[0].upper(), *start[1:])
-        return [e for e in list(self.history) if (e.words[0].upper(), *e.words[1:])[: len(head)] == head]
+        return [e for e in self.history if (e.words[0].upper(), *e.words[1:])[: len(head)] == head]
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)

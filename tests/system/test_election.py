@@ -74,7 +74,7 @@ def test_the_commands_of_running_tasks_are_those_of_the_specification(server, re
         wait_until(lambda: len(monitor.of("SET", "generatorIsActive", "1", "EX", "2")) >= 2, "two renewals")
         wait_until(lambda: handler.total("processed") >= 2, "handling")
         wait_until(lambda: monitor.of("BLPOP", "messages", "5"), "BLPOP")
-        history = list(monitor.history)
+        history = monitor.history
         assert {e.words for e in monitor.of("INCR")} == {("INCR", "taskId")}
         assert {e.words[2:] for e in monitor.of("SET", "generatorIsActive")} == {
             ("1", "NX", "EX", "2"),
@@ -233,7 +233,7 @@ def test_a_generator_that_was_stopped_for_5_s_pushes_nothing_before_it_is_electe
         wait_until(lambda: fleet.owner() is stopped, "the stopped one is elected again")
         before = generated(redis)
         wait_until(lambda: generated(redis) > before + 20)
-        history = list(monitor.history)
+        history = monitor.history
         numbers = [int(number) for number in pushed(monitor)]
     assert all(asking == owner for _, asking, owner in pushes_with_owner(history))
     assert numbers == list(range(1, len(numbers) + 1))
