@@ -115,3 +115,5 @@ def start(tmp_path: Path) -> Iterator[Callable[..., TaskProcess]]:
     yield start
     for task in started:
         task.kill()
+        if task.stderr:
+            print(f"stderr of task {task.pid}:\n{task.stderr}")  # pytest shows this where the test has failed
