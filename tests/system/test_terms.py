@@ -455,7 +455,8 @@ def test_terms_that_lose_the_flag_before_their_first_message_wait_too(server, re
 @pytest.mark.parametrize("rights", ["+config", "-config"])
 def test_a_message_above_the_server_s_limit_ends_the_term_in_one_line(new_server, start, write, rights: str) -> None:
     """Where the server does not say how much it takes, it refuses, or just hangs up."""
-    write("def generate(last):\n    yield 'good'\n    yield 'x' * 3_000_000\n")
+    # The good one comes at the very first start only: a second term may begin before all is looked at.
+    write("def generate(last):\n    if not last: yield 'good'\n    yield 'x' * 3_000_000\n")
     server = new_server("proto-max-bulk-len", "1mb")
     with server.client() as client:
         client.execute_command("ACL SETUSER", "default", rights)
