@@ -4,8 +4,6 @@ it may go unsaid."""
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,14 +13,12 @@ import pytest
 
 from tests.proxy import Proxy
 from tests.servers import ONE_NEW_SERVER, ONE_SERVER
-from tests.tasks import TaskProcess, wait_until
+from tests.tasks import CommandLines, TaskProcess, wait_until
 
 AT_ONCE = ("--heartbeat", "0.5", "--handle", "builtins:len", "--wait", "1")
 QUICKLY = (*AT_ONCE, "--interval", "0")
-
-
-def number_of_terms(redis) -> int:
-    return int(redis.hget("generator", "term") or 0)
+# Where a term that ends only because a heartbeat was late would be taken for another one: the flag lives for 4 s.
+STEADILY = ("--heartbeat", "2", *QUICKLY[2:])
 
 
 def generated(redis) -> int:
@@ -42,7 +38,11 @@ def write(tmp_path: Path) -> Callable[[str], None]:
 @pytest.fixture
 def run(server, start) -> Callable[..., TaskProcess]:
     """Starts a task with `jobs:generate`, and nothing that takes long."""
-    return lambda *options: start("--redis", server.url, "--generate", "jobs:generate", *QUICKLY, *options)
+
+    def run(*options: str, pace: tuple[str, ...] = QUICKLY) -> TaskProcess:
+        return start("--redis", server.url, "--generate", "jobs:generate", *pace, *options)
+
+    return run
 
 
 # -- a source that is away
@@ -70,24 +70,27 @@ def test_a_fleet_outlives_a_source_that_is_away_for_3_s(server, redis, run, writ
     source = tmp_path / "source"
     source.touch()
     with server.monitor() as monitor:
-        tasks = [run() for _ in range(3)]
+        tasks = [run(pace=STEADILY) for _ in range(3)]
         wait_until(lambda: generated(redis) > 20, "it generates")
-        before = number_of_terms(redis)
         source.unlink()
         wait_until(lambda: redis.hget("generator", "error"), "the failure")
         count = generated(redis)
-        time.sleep(3)
-        assert 2 <= number_of_terms(redis) - before + 1 <= 4, "at 0, 1 and 3 s, less the jitter"
+        wait_until(lambda: int(redis.hget("generator", "failures") or 0) >= 3, "at 0, 1 and 3 s, less the jitter")
         assert generated(redis) == count
         source.touch()
         wait_until(lambda: generated(redis) > count + 20, "it generates again")
         assert redis.hmget("generator", "error", "retry_at", "failures", "failed") == [None] * 4
         numbers = [int(m) for e in monitor.of("RPUSH", "messages") for m in e.words[2:]]
+        begun = [e.at for e in monitor.of("HINCRBY", "generator", "term")]
+        failed = [e.at for e in monitor.of("HINCRBY", "generator", "failures")]
     assert numbers == list(range(1, len(numbers) + 1))
+    for number, failure in enumerate(failed):
+        again = next(at for at in begun if at > failure)
+        assert again - failure > 0.74 * min(60, 2**number), "1, 2, 4, … s, less the jitter"
     assert all(task.process.poll() is None for task in tasks)
     lines = [line for task in tasks for line in task.stderr.splitlines()]
     said = [line for line in lines if "term" in line]
-    assert 2 <= len(said) <= 4 and lines == said, "one line a failure, and nothing else"
+    assert len(said) == len(failed) and lines == said, "one line a failure, and nothing else"
     for line in said:
         assert re.search(
             r"WARNING term \d+ failed: jobs:generate raised FileNotFoundError: .*'source' "
@@ -110,7 +113,8 @@ def test_the_task_that_failed_handles_on_and_leaves_the_next_term_to_another_one
         "    yield\n"
     )
     redis.set("generatorIsActive", 1, ex=600)
-    second, first = run(), run()
+    pace = ("--heartbeat", "4", *QUICKLY[2:])  # seconds by which a machine may be late here
+    second, first = run(pace=pace), run(pace=pace)
     wait_until(lambda: first.task_id and second.task_id)
     second.send(signal.SIGSTOP)  # to start it later would take longer than the pause, on a busy machine
     redis.delete("generatorIsActive")
@@ -119,7 +123,7 @@ def test_the_task_that_failed_handles_on_and_leaves_the_next_term_to_another_one
     wait_until(lambda: redis.hget("generator", "failures") == b"4", "two more terms")
     terms = [line.split() for line in (tmp_path / "terms").read_text().splitlines()]
     assert [int(pid) for pid, _ in terms[:4]] == [first.pid, first.pid, second.pid, first.pid]
-    assert float(terms[1][1]) - float(terms[0][1]) >= 0.75 + 0.5, "the fleet's pause, and a heartbeat longer"
+    assert float(terms[1][1]) - float(terms[0][1]) >= 0.75 + 4, "the fleet's pause, and a heartbeat longer"
     redis.rpush("messages", *range(100))
     wait_until(lambda: first.total("processed") + second.total("processed") == 100, "both handle")
 
@@ -135,24 +139,22 @@ def test_the_traceback_is_there_at_debug(redis, run, write) -> None:
 @ONE_SERVER
 def test_status_shows_the_error_its_place_and_when_it_is_tried_again(server, redis, run, write, tmp_path) -> None:
     write("def generate(last):\n    raise OSError('the\\x1b[2J\\nsource')\n    yield\n")
-    redis.hset("generator", "failures", 5)  # so the next pause is long enough to look at
-    run()
-    wait_until(lambda: redis.hget("generator", "failures") == b"6")
-
-    def status(*options: str) -> str:
-        command = [sys.executable, "-m", "gtask", "status", "--redis", server.url, *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        return done.stdout
-
-    failure = json.loads(status("--json"))["failure"]
-    assert failure["failures"] == 6
+    redis.hset("generator", "failures", 6)  # so the next pause is long enough to look at
+    with CommandLines() as gtask:
+        gtask.run("status", "--redis", server.url)  # from here on one takes no time to start
+        run()
+        wait_until(lambda: redis.hget("generator", "failures") == b"7")
+        as_json = gtask.run("status", "--redis", server.url, "--json").stdout
+        to_read = gtask.run("status", "--redis", server.url).stdout
+    failure = json.loads(as_json)["failure"]
+    assert failure["failures"] == 7
     assert (
         failure["error"].startswith("jobs:generate raised OSError: the") and "(jobs.py:2 generate)" in failure["error"]
     )
     assert "\x1b" not in failure["error"] and "\n" not in failure["error"]
-    assert 0 < failure["retryIn"] <= 32
+    assert 0 < failure["retryIn"] <= 60
     assert re.search(
-        r"^failed +6 times in a row, tried again in \d+\.\d s: jobs:generate raised OSError.*$", status(), re.M
+        r"^failed +7 times in a row, tried again in \d+\.\d s: jobs:generate raised OSError.*$", to_read, re.M
     )
 
 
@@ -174,7 +176,7 @@ def generate(last):
             time.sleep(60)
     finally:
         pathlib.Path("begun").touch()
-        ask("BLPOP nothing 2")
+        ask("BLPOP nothing 6")
         pathlib.Path("owner").write_bytes(ask("GET generatorId"))
 """
 
@@ -182,9 +184,9 @@ def generate(last):
 @ONE_SERVER
 def test_a_finally_that_takes_its_time_is_over_before_the_flag_is_given_up(server, redis, run, write, tmp_path) -> None:
     write(SLOW_FINALLY.replace("SOCKET", repr(str(server.socket))))
-    first = run("--grace", "20")
+    first = run("--grace", "40", pace=STEADILY)  # longer than its flag would live without heartbeats
     wait_until(first.is_generator)
-    second = run()
+    second = run(pace=STEADILY)
     wait_until(lambda: generated(redis) == 1 and second.task_id)
     first.send(signal.SIGTERM)
     assert first.wait() == 0
@@ -209,7 +211,7 @@ def test_who_is_still_closing_its_old_generate_does_not_stand_again(server, redi
         "        while not os.path.exists('go'): gevent.sleep(0.02)\n"
         "        say('ended')\n"
     )
-    task = run()
+    task = run("--grace", "60")  # so long its generate may take to end
     wait_until(lambda: generated(redis) > 2)
     redis.set("generatorIsActive", 1, px=100)
     wait_until(lambda: not task.is_generator() or task.total("processed"), "it has lost the flag")
@@ -252,7 +254,7 @@ def test_a_generate_that_catches_everything_goes_on_for_no_second_message(
     server, redis, start, write, tmp_path
 ) -> None:
     write(STUBBORN)
-    task = start("--redis", server.url, "--generate", "jobs:yields_on", *QUICKLY)
+    task = start("--redis", server.url, "--generate", "jobs:yields_on", *STEADILY)
     wait_until(lambda: generated(redis) > 5)
     redis.set("generatorIsActive", 1, ex=600)
     line = wait_until(lambda: "while it was ended" in task.stderr and task.stderr)
@@ -406,14 +408,15 @@ def test_pushes_that_are_refused_while_heartbeats_succeed_end_the_term(new_serve
         "        yield str(number)\n"
     )
     server = new_server()
-    options = ("--redis", server.url, "--generate", "jobs:generate", *QUICKLY, "--max-backlog", "50")
+    options = ("--redis", server.url, "--generate", "jobs:generate", *STEADILY, "--max-backlog", "50")
     with server.client() as client, server.monitor() as monitor:
         tasks = [start(*options) for _ in range(2)]
         wait_until(lambda: generated(client) > 100)
         client.execute_command("ACL SETUSER", "default", "-rpush")
-        wait_until(lambda: client.hget("generator", "failures") == b"2", "two terms in a row")
+        wait_until(lambda: int(client.hget("generator", "failures") or 0) >= 2, "two terms in a row")
         assert client.hget("generator", "error").startswith(b"cannot push: ")
-        assert (tmp_path / "terms").read_text().count("term") == 2
+        terms = (tmp_path / "terms").read_text().count("term")
+        assert 2 <= terms <= int(client.hget("generator", "failures")) + 1, "each of them has failed"
         client.execute_command("ACL SETUSER", "default", "+rpush")
         count = generated(client)
         wait_until(lambda: generated(client) > count + 100, "it goes on")
