@@ -99,9 +99,9 @@ def test_a_person_reads_the_same_and_what_cannot_be_known(redis, status: Status,
     generator, handler = fleet
     code, out, err = status()
     assert (code, err) == (0, "")
-    assert re.search(rf"^generator +task {generator.task_id}, its flag lives \d\.\d s more$", out, re.M)
+    assert re.search(rf"^generator +task {generator.task_id}, its flag lives \d+\.\d s more$", out, re.M)
     for task, inflight in ((generator, 0), (handler, 1)):
-        assert re.search(rf"^ +{task.task_id} +{task.pid} +\d\.\d s +{inflight} +{socket.gethostname()}$", out, re.M)
+        assert re.search(rf"^ +{task.task_id} +{task.pid} +\d+\.\d s +{inflight} +{socket.gethostname()}$", out, re.M)
     assert re.search(r"^ +10  generated$", out, re.M)
     assert "generated + retried + 1 = waiting + in flight + processed: what other programs pushed, less what" in out
     assert redis.lpop("messages") == b"11"
@@ -198,7 +198,7 @@ def test_a_flag_that_never_expires_is_said_once_and_is_not_taken(server, redis, 
     task = start("--redis", server.url, "--heartbeat", "0.5", "--namespace", "shop", "--interval", "60000")
     wait_until(task.is_generator)
     if how == "persist":
-        redis.persist("shop:generatorIsActive")
+        wait_until(lambda: redis.persist("shop:generatorIsActive"), "the flag is there; a late heartbeat lets it end")
     else:
         redis.set("shop:generatorIsActive", 1)
     wait_until(lambda: "shop:generatorIsActive never expires" in task.stderr, "the warning")
@@ -213,7 +213,7 @@ def test_a_flag_that_never_expires_is_said_once_and_is_not_taken(server, redis, 
     assert "redis-cli DEL shop:generatorIsActive" in out
     redis.delete("shop:generatorIsActive")
     wait_until(lambda: redis.get("shop:generatorId") == b"1", "it generates again")
-    assert status("--namespace", "shop")[0] == 0
+    wait_until(lambda: status("--namespace", "shop")[0] == 0, "and is seen before a late heartbeat lets the flag end")
 
 
 SLOW = """
@@ -240,14 +240,14 @@ def test_the_message_at_which_a_task_has_been_for_longest_is_shown_while_it_take
     redis.set("generatorIsActive", 1, ex=600)
     redis.rpush("messages", "quick", message)
     with server.monitor() as monitor:
-        task = start("--redis", server.url, "--handle", "jobs:handle", "--heartbeat", "0.5", "--concurrency", "2")
+        task = start("--redis", server.url, "--handle", "jobs:handle", "--heartbeat", "2", "--concurrency", "2")
         wait_until(lambda: redis.get(f"tasks:longest:{task.task_id}"), "what takes long")
         first = wait_until(lambda: monitor.of("SET", f"tasks:longest:{task.task_id}"))[0].at
-        assert first - monitor.of("BLPOP", "messages")[0].at >= 1.5, "three heartbeats: until then beats are plain"
+        assert first - monitor.of("BLPOP", "messages")[0].at >= 6, "three heartbeats: until then beats are plain"
     redis.rpush("messages", "quick")
     [seen] = json.loads(status("--json")[1])["tasks"]
     began = message[:60] + ("…" if len(message) > 60 else "")
-    assert seen["longest"]["message"] == began and seen["longest"]["seconds"] >= 1.5
+    assert seen["longest"]["message"] == began and seen["longest"]["seconds"] >= 6
     out = status()[1]
     assert re.search(rf"^ +has been at {re.escape(repr(began))} for \d+\.\d s$", out, flags=re.MULTILINE), out
     with server.monitor() as monitor:
@@ -263,9 +263,9 @@ def test_what_a_dead_task_was_at_is_forgotten_with_it(redis, server, start, tmp_
     (tmp_path / "jobs.py").write_text(SLOW)
     redis.set("generatorIsActive", 1, ex=600)
     redis.rpush("messages", "waits")
-    task = start("--redis", server.url, "--handle", "jobs:handle", "--heartbeat", "0.5")
+    task = start("--redis", server.url, "--handle", "jobs:handle", "--heartbeat", "1")
     key = f"tasks:longest:{task.task_id}"
     wait_until(lambda: redis.exists(key), "what takes long")
-    assert 0 < redis.pttl(key) <= 2500
+    assert 0 < redis.pttl(key) <= 5000
     task.kill()
     wait_until(lambda: not redis.exists(key), "five heartbeats")
