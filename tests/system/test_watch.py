@@ -22,8 +22,9 @@ T = 0.5
 # `compute` holds the GIL, too, and gives it away only where all Python code does, between two instructions. It sleeps
 # with the GIL in its hand, so it takes from other threads what computing takes, and from other processes nothing.
 # `wait_for_gate` holds it until somebody writes into the named pipe "pipe", and `compute_for_gate` until "file" exists.
+# `end_and_wait` holds it while the signal comes that ends its task.
 JOBS = """
-import ctypes, os, pathlib, time
+import ctypes, os, pathlib, signal, time
 libc = ctypes.CDLL(None)
 libc_with_the_gil = ctypes.PyDLL(None)
 
@@ -55,6 +56,9 @@ def handle(message):
     elif what in ("wait", "compute"):
         pathlib.Path("holding").touch()
         globals()[what](int(seconds))
+    elif what == "end_and_wait":
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait(int(seconds))
     elif what == "note":
         os.write(noted, f"{message}\\n".encode())
 
@@ -78,8 +82,8 @@ def handles_only(redis) -> None:
     redis.set("generatorIsActive", 1, ex=600)
 
 
-def options(server, *more: str) -> list[str]:
-    return ["--redis", server.url, "--heartbeat", str(T), "--handle", "jobs:handle", *more]
+def options(server, *more: str, heartbeat: float = T) -> list[str]:
+    return ["--redis", server.url, "--heartbeat", str(heartbeat), "--handle", "jobs:handle", *more]
 
 
 # -- handle
@@ -96,7 +100,8 @@ def test_messages_behind_one_that_holds_the_loop_go_to_another_task(
     first, behind = [f"quick {n}" for n in range(20_000)], [f"note {n}" for n in range(2000)]
     gate = make_gate(holder, tmp_path)
     redis.rpush("messages", *first, f"{holder}_for_gate", *behind)
-    tasks = [start(*options(server, "--delivery", delivery)) for _ in range(2)]
+    # Who is taken for dead was silent for five heartbeats, and a busy machine may keep one silent for some seconds.
+    tasks = [start(*options(server, "--delivery", delivery, heartbeat=2)) for _ in range(2)]
     noted = tmp_path / "noted"
     wait_until(lambda: noted.exists() and noted.read_text().count("\n") == len(behind), "all that stand behind it")
     gate.write_text("")
@@ -117,7 +122,7 @@ def test_term_and_grace_hold_whatever_holds_the_loop(server, redis, start, tmp_p
     began = time.monotonic()
     task.send(signal.SIGTERM)
     assert task.wait() == 75
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40, "and not as long as the loop is held"
     last = task.stderr.splitlines()[-1]
     assert "ended by force" in last and "--grace 0.5" in last and re.search(r"jobs\.py:\d+ (wait|compute)", last)
     errors = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
@@ -148,7 +153,7 @@ held = handle
 def handle(message):
     while message == "pieces":
         pathlib.Path("holding").touch()
-        compute(0.4)
+        compute(0.2)
         time.sleep(0.001)
     held(message)
 """
@@ -172,13 +177,11 @@ def test_the_first_signal_ends_gracefully_and_the_second_at_once_while_c_code_ho
 ) -> None:
     (tmp_path / "jobs.py").write_text(JOBS)
     handles_only(redis)
-    for message, second, code in (("wait 2", False, 0), ("wait 60", True, 143)):
-        (tmp_path / "holding").unlink(missing_ok=True)
+    for message, second, code in (("end_and_wait 2", False, 0), ("wait 60", True, 143)):
         redis.rpush("messages", message, "not started")
         task = start(*options(server, "--concurrency", "1", "--grace", "40"))
-        wait_until((tmp_path / "holding").exists)
-        task.send(signal.SIGTERM)
         if second:
+            wait_until((tmp_path / "holding").exists)
             insist(task)
         assert task.wait() == code
         assert redis.lrange("messages", 0, -1) == [b"not started"]
@@ -186,7 +189,7 @@ def test_the_first_signal_ends_gracefully_and_the_second_at_once_while_c_code_ho
 
 
 def insist(task) -> None:
-    wait_until(lambda: task.send(signal.SIGTERM) or task.process.poll() is not None, "it ends", timeout=10)
+    wait_until(lambda: task.send(signal.SIGTERM) or task.process.poll() is not None, "it ends", timeout=30)
 
 
 def test_it_is_said_who_holds_the_loop(server, redis, start, tmp_path) -> None:
@@ -204,7 +207,7 @@ def test_it_is_said_who_holds_the_loop(server, redis, start, tmp_path) -> None:
         wait_until(lambda task=task: "event loop runs again" in task.stderr)
         said = line.findall(task.stderr)
         times = [float(seconds) for seconds, _, _ in said]
-        assert len(said) == 3 and times[0] < 4
+        assert len(said) >= 3 and 2 <= times[0] < 10
         assert all(later > 1.9 * sooner for sooner, later in pairwise(times)), (
             "when the time has doubled (it is rounded)"
         )
@@ -233,7 +236,7 @@ def test_an_import_that_never_ends_is_said_and_ends_with_the_first_signal(server
     wait_until((tmp_path / "importing").exists)
     wait_until(lambda: re.search(r"nothing else has run here for \d\.\d s: jobs\.py:4 <module>", task.stderr))
     task.send(number)
-    assert task.wait(10) == 128 + number
+    assert task.wait(40) == 128 + number
 
 
 # -- generate
@@ -242,7 +245,7 @@ SLOW = """
 def generate(last):
     number = int(last or 0)
     while True:
-        wait(1.7)  # more than 3 T
+        wait(6)  # 3 T
         number += 1
         yield str(number)
 """
@@ -251,9 +254,10 @@ def generate(last):
 @pytest.mark.serial
 def test_a_generate_that_waits_in_c_for_longer_than_the_flag_lives_keeps_it(server, redis, start, tmp_path) -> None:
     (tmp_path / "jobs.py").write_text(JOBS + SLOW)
-    generator = start(*options(server, "--generate", "jobs:generate", "--interval", "0"))
+    both = options(server, "--generate", "jobs:generate", "--interval", "0", heartbeat=2)
+    generator = start(*both)
     wait_until(generator.is_generator)
-    other = start(*options(server, "--generate", "jobs:generate", "--interval", "0", "--handle", "jobs:handle"))
+    other = start(*both)
     wait_until(lambda: int(redis.hget("generator", "generated") or 0) >= 2)
     assert redis.hget("generator", "term") == b"1"
     assert not other.reports("switchedToGenerator Mode")
@@ -292,8 +296,8 @@ def test_a_generate_that_holds_the_loop_for_ever_loses_its_term_and_term_ends_it
     for name, first in firsts.items():
         wait_until(lambda n=name: redis.hget(f"{n}:generator", "last") == b"from the next", "another one generates")
         lost = r"term 1 lost: generate held the event loop for (\d+\.\d) s at jobs\.py:\d+ \w+"
-        found = re.search(lost, first.stderr)
-        assert found and 10 * T <= float(found[1]) < 15 * T, "it keeps the flag for ten heartbeats"
+        found = wait_until(lambda f=first: re.search(lost, f.stderr), "it is said")  # noqa: B023
+        assert 10 * T <= float(found[1]) < 30 * T, "it keeps the flag for ten heartbeats"
         first.send(signal.SIGTERM)
     for first in firsts.values():
         assert first.wait() == 75
