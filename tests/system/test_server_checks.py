@@ -125,9 +125,9 @@ def test_a_user_who_may_neither_publish_subscribe_nor_unblock_works_all_the_same
     redis.execute_command("ACL", "SETUSER", "worker", "reset", "on", ">secret", "~*", "+@all",
                           "-publish", "-subscribe", "-client|unblock")  # fmt: skip
     url = f"redis://worker:secret@127.0.0.1:{server.port}/0"
-    first = start("--redis", url, "--interval", "20", "--wait", "1", "--heartbeat", "0.5")
+    first = start("--redis", url, "--interval", "20", "--wait", "1", "--heartbeat", "2")
     wait_until(first.is_generator, "the first task generates")
-    second = start("--redis", url, "--interval", "20", "--wait", "1", "--heartbeat", "0.5")
+    second = start("--redis", url, "--interval", "20", "--wait", "1", "--heartbeat", "2")
     wait_until(lambda: second.total("processed") > 3, "the second one handles")
     first.send(signal.SIGTERM)
     wait_until(second.is_generator, "the second one generates")

@@ -210,9 +210,9 @@ def test_others_take_over_from_a_generate_that_breaks_and_its_task_handles_on(se
         "def steady(last):\n"
         "    while True: yield 'steady'\n"
     )
-    broken = start("--redis", server.url, "--generate", "job:generate", "--interval", "5", "--heartbeat", "2")
+    broken = start("--redis", server.url, "--generate", "job:generate", "--interval", "5", "--heartbeat", "5")
     wait_until(broken.is_generator)
-    options = ("--generate", "job:steady", "--interval", "5", "--heartbeat", "2", "--handle", "builtins:len")
+    options = ("--generate", "job:steady", "--interval", "5", "--heartbeat", "5", "--handle", "builtins:len")
     good = start("--redis", server.url, *options)
     wait_until(lambda: good.total("processed") > 3)
     (tmp_path / "break").touch()
