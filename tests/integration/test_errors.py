@@ -274,12 +274,13 @@ def test_the_right_of_a_killed_reader_passes_to_the_next_one(redis, read) -> Non
     dead.process.kill()
     dead.process.wait()
     assert 0 < redis.pttl("errors:reader") <= 5000
-    redis.pexpire("errors:reader", 8000)  # however long the next one takes to start
+    redis.pexpire("errors:reader", 600_000)  # however long the next one takes to start
+    heir = read()
+    assert b"another getErrors or retryErrors is at work" in heir.process.stderr.readline()
     began = time.monotonic()
-    code, _, err = read().finish()
-    assert code == 0
-    assert "another getErrors or retryErrors is at work" in err
-    assert time.monotonic() - began < 30
+    redis.pexpire("errors:reader", 5000)
+    assert heir.finish()[0] == 0
+    assert time.monotonic() - began < 40
     assert redis.llen("errors") == 0
 
 
@@ -326,7 +327,7 @@ def test_a_signal_ends_it_at_once_and_quietly(redis, read, number: int) -> None:
     first = os.read(reader.process.stdout.fileno(), 100)
     wait_until(lambda: redis.llen("errors") < len(messages), "a batch is taken")
     reader.process.send_signal(number)  # while the pipe is full
-    reader.process.wait(5)
+    reader.process.wait(PATIENCE)  # without reading what it writes
     code, out, err = reader.finish()
     assert (code, err) == (128 + number, "")
     assert set(printed(first + out)) | set(left(redis)) == set(messages)

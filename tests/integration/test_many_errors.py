@@ -84,7 +84,7 @@ def test_each_step_renews_the_right_and_one_that_expired_is_not_another_one_s(re
     store = Slow(server.url)
     assert retry_errors(store, None) == 2000
     store.close()
-    assert len(store.lives) >= 4 and min(store.lives) > 4000
+    assert len(store.lives) >= 4 and min(store.lives) > 1000, "what was left before is less"
 
 
 def test_both_work_on_a_full_redis(redis, store: Store, tmp_path: Path) -> None:

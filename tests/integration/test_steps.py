@@ -29,6 +29,7 @@ from gtask.supply import Supply
 from gtask.task import HANDLER, NO_ROLE, Task
 from tests.hands import texts
 from tests.servers import Server
+from tests.support.processes import PATIENCE
 
 T = 1000.0  # seconds: nobody dies by himself, and no flag expires
 
@@ -262,7 +263,7 @@ def test_a_worker_that_waited_for_its_turn_takes_nothing_once_the_task_takes_non
         fetching = gevent.spawn(task.fetch)
         gevent.sleep(0)  # from here on it waits
         task.supply.stop_taking()
-    assert fetching.get(timeout=30) == []
+    assert fetching.get(timeout=PATIENCE) == []
     assert texts(redis, "messages") == ["a"]
     task.handler.resume()
     assert task.fetch() == ["a"]
@@ -331,12 +332,12 @@ def test_a_term_pushes_all_that_generate_yields_and_ends_when_it_is_told_to(redi
     turn_until(lambda: redis.llen("messages") == 3)
     assert not running.ready()
     generator.stop()
-    assert running.get(timeout=10).error == ""
+    assert running.get(timeout=PATIENCE).error == ""
     assert redis.hget("generator", "last") == b"3"
 
 
 def turn_until(condition: Callable[[], Any]) -> None:
-    with gevent.Timeout(10):
+    with gevent.Timeout(PATIENCE):
         while not condition():
             gevent.sleep(0.001)
 

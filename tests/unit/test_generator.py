@@ -15,6 +15,7 @@ from gtask.generator import End, Generator
 from gtask.outage import Line, Outage
 from gtask.protocol import Totals
 from gtask.store import Member, Store
+from tests.support.processes import PATIENCE
 
 LOST = "the flag was lost before the first message was pushed"
 
@@ -56,6 +57,6 @@ def test_a_term_whose_question_for_a_large_position_is_answered_only_the_second_
 
     generating = generator(SimpleNamespace(position=position, push=push), large=True)
     running = gevent.spawn(generating.run)
-    assert pushed.wait(timeout=10)
+    assert pushed.wait(timeout=PATIENCE)
     generating.stop()
-    assert running.get(timeout=10) == End()
+    assert running.get(timeout=PATIENCE) == End()

@@ -1,6 +1,7 @@
 """What is said while Redis is away, and how long it is asked again (on real servers: system/test_outage.py)."""
 
 import logging
+import re
 
 import gevent
 import pytest
@@ -49,7 +50,7 @@ def test_an_outage_is_said_once_by_all_and_its_end_once(outage, caplog) -> None:
     assert [greenlet.value for greenlet in asking] == ["answer"] * 3
     lost, back = caplog.messages
     assert lost == "lost Redis at the address: no answer; trying again"
-    assert back.startswith("Redis is back after 0.")
+    assert re.fullmatch(r"Redis is back after \d+\.\d s", back)
 
 
 def test_who_gives_up_gets_the_last_trouble(outage) -> None:
@@ -60,7 +61,7 @@ def test_who_gives_up_gets_the_last_trouble(outage) -> None:
     assert not asking.ready()
     give_up.set()
     with pytest.raises(Trouble, match="no answer"):
-        asking.get(timeout=5)
+        asking.get(timeout=60)
 
 
 def test_who_fails_otherwise_waits_for_redis_no_more(outage, caplog) -> None:
@@ -105,11 +106,11 @@ def test_a_full_redis_is_not_called_lost(outage, caplog) -> None:
     assert outage.retry("me", Redis(3, *[Full("it is full")] * 3).attempt, Event()) == "answer"
     full, room = caplog.messages
     assert full == "it is full; trying again"
-    assert room.startswith("Redis has room again after 0.")
+    assert re.fullmatch(r"Redis has room again after \d+\.\d s", room)
 
 
 def test_a_full_redis_that_is_lost_too_is_said_to_be(outage, caplog) -> None:
     assert outage.retry("me", Redis(5, *[Full("it is full")] * 3).attempt, Event()) == "answer"
     full, lost, back = caplog.messages
     assert (full, lost) == ("it is full; trying again", "lost Redis at the address: no answer; trying again")
-    assert back.startswith("Redis is back after 0.")
+    assert re.fullmatch(r"Redis is back after \d+\.\d s", back)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -35,9 +36,9 @@ def fails(times: list[float], error: Exception) -> Callable[..., None]:
 def test_while_redis_is_away_its_attempts_have_the_pace_of_heartbeats() -> None:
     """The loop turns, and the greenlet's own attempts fail, too."""
     times: list[float] = []
+    begun = time.monotonic()
     it = stand_in(Mock(beat=fails(times, Trouble("away"))))
     it.start()
-    begun = time.monotonic()
     while len(times) < 4:
         it.late(0.0, None, ending=False, over=False)
         time.sleep(0.001)
@@ -58,13 +59,14 @@ def test_while_redis_is_away_and_the_loop_is_held_it_waits_longer_after_each_fai
 def test_an_error_that_nobody_foresaw_is_said_and_is_not_the_end_of_the_thread(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    beat = Mock(side_effect=[RuntimeError("unforeseen"), Beat(False, False, 0, 1.0, False, [], time=1.0)])
+    beats = repeat(Beat(False, False, 0, 1.0, False, [], time=1.0))
+    beat = Mock(side_effect=chain([RuntimeError("unforeseen")], beats))
     it = stand_in(Mock(beat=beat))
     it.start()
 
     def beaten_again() -> bool:
         it.late(0.0, None, ending=False, over=False)
-        return beat.call_count == 2
+        return beat.call_count >= 2
 
     with caplog.at_level(logging.ERROR, "gtask"):
         wait_until(beaten_again, "the next heartbeat")
