@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from gtask.exceptions import Full, NotMember, OthersKeys, Trouble
 from gtask.store import Beat, Came, Member, Reaped, Settled, Store, scripts
 from gtask.store.scripts import Script
 from tests.servers import Server
-from tests.tasks import wait_until
+from tests.tasks import PATIENCE, wait_until
+
+T = 10  # seconds: the usual heartbeat here, so that no flag ends before the test is over
 
 
 class Fleet:
@@ -23,7 +26,7 @@ class Fleet:
         self.stores: list[Store] = []
 
     def join(
-        self, record: str | None = None, *, heartbeat: float = 1, namespace: str = "", generate: str = "jobs:generate"
+        self, record: str | None = None, *, heartbeat: float = T, namespace: str = "", generate: str = "jobs:generate"
     ) -> "Candidate":
         store = Store(self.server.url, namespace, heartbeat=heartbeat)
         self.stores.append(store)
@@ -128,7 +131,7 @@ def test_the_first_is_elected_and_the_others_learn_how_long_the_flag_lives(fleet
     assert first.beat().renewed
     answer = second.beat()
     assert not answer.elected and not answer.renewed
-    assert 1.5 < answer.remaining <= 2.0
+    assert T < answer.remaining <= 2 * T
 
 
 def test_one_that_does_not_stand_takes_no_flag(redis, fleet) -> None:
@@ -138,10 +141,12 @@ def test_one_that_does_not_stand_takes_no_flag(redis, fleet) -> None:
 
 
 def test_the_flag_lives_twice_the_heartbeat_and_its_owner_no_longer(redis, fleet) -> None:
-    task = fleet.join(heartbeat=1.5)
+    task = fleet.join(heartbeat=7.5)
     for _ in range(2):
         task.beat()
-        assert 2900 < redis.pttl("generatorId") < redis.pttl("generatorIsActive") + 1 <= 3001
+        with redis.pipeline() as at_once:
+            of_owner, of_flag = at_once.pttl("generatorId").pttl("generatorIsActive").execute()
+        assert 10_000 < of_owner < of_flag <= 15_000
     assert redis.get("generatorIsActive") == b"1"
     assert redis.get("generatorId") == b"1"
 
@@ -329,8 +334,8 @@ def test_release_gives_the_flag_up_at_once_and_tells_the_others(redis, fleet) ->
     wait_until(lambda: redis.pubsub_numsub("generatorIsActive")[0][1] == 1, "the listener")
     owner.beat()
     assert owner.release()
-    assert heard.wait(10)
-    listener.join(10)
+    assert heard.wait(PATIENCE)
+    listener.join(PATIENCE)
     assert not redis.exists("generatorIsActive", "generatorId")
     assert not owner.release(), "a repeat changes nothing"
     assert other.beat().elected
@@ -354,7 +359,9 @@ def test_after_a_failed_term_nobody_is_elected_before_the_fleet_s_pause_is_over(
     assert redis.hget("generator", "error") == b"jobs:generate raised \x80"
     answers = [owner.beat(), other.beat()]
     assert not any(answer.elected for answer in answers)
-    assert all(pause - 0.5 < answer.remaining <= pause for answer in answers), "the next beat comes when it is over"
+    assert all(answer.remaining <= pause for answer in answers), "the next beat comes when it is over"
+    over = [answer.time + answer.remaining for answer in answers]
+    assert over == pytest.approx([int(redis.hget("generator", "retry_at")) / 1000] * 2, abs=0.01)
     wait_until(lambda: retry_at(redis) < 0)
     assert other.beat().elected
 
@@ -417,7 +424,7 @@ def test_who_is_elected_learns_when_the_last_push_was(redis, fleet: Fleet) -> No
     first.push(0, b"1")
     first.release()
     since = second.beat().since_push
-    assert since is not None and 0 <= since < 5
+    assert since is not None and 0 <= since < PATIENCE
 
 
 def test_a_failure_is_kept_by_a_redis_that_is_full(redis, fleet: Fleet) -> None:
@@ -453,12 +460,12 @@ def test_another_program_s_flag_is_respected(redis, fleet) -> None:
     task = fleet.join()
     redis.set("generatorIsActive", 1, ex=100)
     assert not task.beat().elected
-    assert redis.ttl("generatorIsActive") > 90
+    assert 2 * T < redis.ttl("generatorIsActive") <= 100
     redis.delete("generatorIsActive")
     assert task.beat().elected
 
 
-@pytest.mark.parametrize("life", [1, 2, 100, None])
+@pytest.mark.parametrize("life", [T, 2 * T, 100, None])
 def test_a_flag_that_another_program_has_set_makes_its_owner_step_aside(redis, fleet, life) -> None:
     task = fleet.join()
     task.beat()
@@ -475,16 +482,16 @@ def test_a_flag_that_another_program_has_set_makes_its_owner_step_aside(redis, f
 
 
 def test_the_same_life_set_by_another_program_is_seen_even_within_the_same_millisecond(redis, fleet) -> None:
-    at_once = 0
-    for _ in range(50):
+    at_once, until = 0, monotonic() + PATIENCE
+    while at_once <= 10:
+        assert monotonic() < until, "it was never quick enough to show anything"
         redis.flushall()
         task = fleet.join()
         task.beat()
         ours = milliseconds(redis)
-        redis.set("generatorIsActive", 1, ex=2)
+        redis.set("generatorIsActive", 1, ex=2 * T)
         at_once += milliseconds(redis) - ours <= 1
         assert task.push(0, b"not ours any more") is None
-    assert at_once > 10, "it was never quick enough to show anything"
 
 
 def milliseconds(redis) -> int:
@@ -520,7 +527,7 @@ def test_a_hiccup_within_a_push_hides_no_flag_of_another_program(redis, fleet, m
     task = fleet.join()
     monkeypatch.setattr(scripts, "PUSH", Script(ONE_HICCUP + scripts.PUSH.text))
     task.beat()
-    redis.set("generatorIsActive", 1, ex=2)
+    redis.set("generatorIsActive", 1, ex=2 * T)
     assert task.push(0, b"not ours any more") is None
 
 
@@ -574,13 +581,13 @@ def test_a_clock_that_steps_back_does_not_lengthen_the_time_in_which_nobody_is_c
     for of in (task, other):
         redis.zadd("tasks", {of.member.task_id: 1})
     task.beat()
-    assert 0 < redis.pttl("tasks:resumed") <= 3000
-    redis.pexpire("tasks:resumed", 63_000)
+    assert 0 < redis.pttl("tasks:resumed") <= 3000 * T
+    redis.pexpire("tasks:resumed", 3000 * T + 60_000)
     task.beat()
-    assert 0 < redis.pttl("tasks:resumed") <= 3000
+    assert 0 < redis.pttl("tasks:resumed") <= 3000 * T
 
 
-@pytest.mark.parametrize("heartbeat", [0.5, 1, 5])
+@pytest.mark.parametrize("heartbeat", [5, 10, 50])
 def test_a_clock_that_steps_back_does_not_lengthen_the_life_of_a_flag_of_ours(redis, fleet, heartbeat) -> None:
     generator, handler = fleet.join(heartbeat=heartbeat), fleet.join()
     generator.beat()
@@ -588,7 +595,7 @@ def test_a_clock_that_steps_back_does_not_lengthen_the_life_of_a_flag_of_ours(re
         assert redis.pexpireat(key, redis.execute_command("PEXPIRETIME", key) + 60_000)
     assert generator.push(0, b"1") == 1, "it is still the generator's"
     life = 2000 * heartbeat
-    assert 0.9 * life < 1000 * handler.beat().remaining <= life
+    assert 0.1 * life < 1000 * handler.beat().remaining <= life
     assert redis.pttl("generatorId") <= life
     assert generator.push(1, b"2") == 2
     assert generator.beat().renewed
@@ -600,7 +607,7 @@ def test_a_long_life_that_another_program_gave_its_flag_is_left_alone(redis, fle
     redis.set("generatorIsActive", 1, ex=60)
     handler.beat()
     generator.beat()
-    assert handler.beat().remaining > 50
+    assert handler.beat().remaining > 2 * T
 
 
 def test_members_that_the_index_has_lost_are_found_again(redis, fleet) -> None:
