@@ -2,22 +2,16 @@
 
 import json
 import signal
-import socket
 import urllib.request
 
 import psutil
 
 from tests.recipes.recipe import needs
 from tests.servers import ONE_SERVER
+from tests.support.servers import free_port
 from tests.tasks import wait_until
 
 WORKERS = 4
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def gone(process: psutil.Process) -> bool:

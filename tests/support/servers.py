@@ -3,6 +3,7 @@
 import glob
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +29,17 @@ def binaries() -> dict[str, str]:
     return found
 
 
+def free_port() -> int:
+    """A port that nobody uses, for a program that begins to listen later. It is below those that the system gives to
+    connections and to whoever asks for any port, so none of these takes it meanwhile."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, max(lowest, 20_000))  # no seed: there are other processes
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+
+
 class Server:
     """One server process, without a file unless the options ask for one."""
 
@@ -46,9 +58,7 @@ class Server:
         self.options = options
         self.core = core
         self.socket = folder / "redis.sock"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"unix://{self.socket}"
         self.tcp_url = f"redis://127.0.0.1:{self.port}/0"
         self.process: Any = None

@@ -1,10 +1,10 @@
 """A Redis Cluster: with a hash tag all keys of a namespace lie in one slot, and tasks find the node that has it."""
 
 import signal
-import socket
 
 from redis.crc import key_slot
 
+from tests.support.servers import free_port
 from tests.tasks import wait_until
 
 NAMESPACE = "{orders}"
@@ -33,12 +33,6 @@ def test_tasks_and_commands_follow_the_slot_to_another_node(new_server, start):
         assert (generator.wait(), handler.wait()) == (0, 0)
         assert int(two.hget(f"{NAMESPACE}:generator", "generated")) > 3
         assert one.dbsize() == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def raw(node, *command) -> bytes:
