@@ -380,18 +380,28 @@ def test_what_a_new_generator_asks_first_is_part_of_the_interval(server, redis, 
     """Each of its questions takes 0.8 s, and they are over before the next message is due."""
     write("from itertools import count\ndef generate(last):\n    return map(str, count(int(last or 0) + 1))\n")
     options = ("--generate", "jobs:generate", "--handle", "builtins:len", "--heartbeat", "2", "--interval", "3000")
-    with server.monitor() as monitor, Proxy(server.socket) as proxy:
-        first = start("--redis", server.url, *options)
-        wait_until(lambda: generated(redis) == 1)
-        heir = start("--redis", proxy.url, *options)
-        wait_until(lambda: heir.task_id)
-        proxy.delay = 0.4
-        before = wait_until(lambda: generated(redis) > 1 and generated(redis))
-        first.send(signal.SIGTERM)
-        wait_until(lambda: len(monitor.of("RPUSH", "messages")) > before)
-        times = [e.at for e in monitor.of("RPUSH", "messages")]
-    gap = times[before] - times[before - 1]
-    assert 2.98 < gap < 4.4, "the answer that elects and the push are on their way for 0.4 s each"
+
+    def once() -> float:
+        with server.monitor() as monitor, Proxy(server.socket) as proxy:
+            first = start("--redis", server.url, *options)
+            wait_until(lambda: monitor.of("RPUSH", "messages"))
+            heir = start("--redis", proxy.url, *options)
+            wait_until(lambda: heir.task_id)
+            proxy.delay = 0.4
+            before = len(monitor.of("RPUSH", "messages"))
+            before = wait_until(lambda: (now := len(monitor.of("RPUSH", "messages"))) > before and now)
+            first.send(signal.SIGTERM)
+            wait_until(lambda: len(monitor.of("RPUSH", "messages")) > before)
+            times = [e.at for e in monitor.of("RPUSH", "messages")]
+            proxy.delay = 0
+            heir.send(signal.SIGTERM)
+            assert [first.wait(), heir.wait()] == [0, 0]
+        gap = times[before] - times[before - 1]
+        assert gap > 2.98
+        return gap
+
+    # The answer that elects and the push are on their way for 0.4 s each.
+    assert any(once() < 4.4 for _ in range(3)), "once is enough: what disturbs makes it larger"
 
 
 # -- when nothing can be pushed
