@@ -176,7 +176,7 @@ def generate(last):
             time.sleep(60)
     finally:
         pathlib.Path("begun").touch()
-        ask("BLPOP nothing 6")
+        ask("BLPOP nothing 7")
         pathlib.Path("owner").write_bytes(ask("GET generatorId"))
 """
 
@@ -184,9 +184,10 @@ def generate(last):
 @ONE_SERVER
 def test_a_finally_that_takes_its_time_is_over_before_the_flag_is_given_up(server, redis, run, write, tmp_path) -> None:
     write(SLOW_FINALLY.replace("SOCKET", repr(str(server.socket))))
-    first = run("--grace", "40", pace=STEADILY)  # longer than its flag would live without heartbeats
+    pace = ("--heartbeat", "3", *QUICKLY[2:])  # without heartbeats the flag would live for less than `finally` takes
+    first = run("--grace", "40", pace=pace)
     wait_until(first.is_generator)
-    second = run(pace=STEADILY)
+    second = run(pace=pace)
     wait_until(lambda: generated(redis) == 1 and second.task_id)
     first.send(signal.SIGTERM)
     assert first.wait() == 0

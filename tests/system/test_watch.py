@@ -245,7 +245,7 @@ SLOW = """
 def generate(last):
     number = int(last or 0)
     while True:
-        wait(6)  # 3 T
+        wait(7)  # more than 2 T
         number += 1
         yield str(number)
 """
@@ -254,7 +254,7 @@ def generate(last):
 @pytest.mark.serial
 def test_a_generate_that_waits_in_c_for_longer_than_the_flag_lives_keeps_it(server, redis, start, tmp_path) -> None:
     (tmp_path / "jobs.py").write_text(JOBS + SLOW)
-    both = options(server, "--generate", "jobs:generate", "--interval", "0", heartbeat=2)
+    both = options(server, "--generate", "jobs:generate", "--interval", "0", heartbeat=3)
     generator = start(*both)
     wait_until(generator.is_generator)
     other = start(*both)
