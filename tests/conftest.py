@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.servers import Clock, Server
 from tests.support.servers import binaries
 from tests.tasks import TaskProcess
 
-settings.register_profile("slow machines", deadline=None)  # an example that takes long says nothing about the program
+# An example that takes long says nothing about the program, nor does one that takes long to be made.
+settings.register_profile("slow machines", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("slow machines")
 
 BINARIES = binaries()
