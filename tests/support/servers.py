@@ -10,12 +10,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from tests.support.processes import PATIENCE
 
 
 def binaries() -> dict[str, str]:
@@ -30,14 +33,14 @@ def binaries() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody uses, for a program that begins to listen later. It is below those that the system gives to
-    connections and to whoever asks for any port, so none of these takes it meanwhile."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    """A port that is free, and stays so until it is used, and while whoever listens there is started again: it is none
+    of those that the kernel gives to whoever asks for any."""
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
-        port = random.SystemRandom().randrange(10_000, max(lowest, 20_000))  # no seed: there are other processes
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
+        port = random.SystemRandom().randrange(first_given // 2, first_given)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:
@@ -80,7 +83,7 @@ class Server:
     def start(self) -> Self:
         """Starts it, and waits until it can be used."""
         self.launch()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 with self.client() as client:
