@@ -5,7 +5,8 @@
 Words change its ways: `stubborn` ignores TERM, INT and the end of stdin; `fast` reports twice a second;
 `runaway` starts a child in a session of its own that TERM does not end, but leaves FOLDER/term; `flood`
 prints without end; `nasty` prints control characters; `long` prints a line without an end; `careful` takes
-a second to end, unless a second signal comes; `foreign` becomes another user's process; `usurp` generates,
+a second to end, unless a second signal comes, and waits for a signal after the end of stdin, as an `orphan` only for a
+moment; `foreign` becomes another user's process; `usurp` generates,
 too, as soon as there is FOLDER/usurp; `fail` ends with exit 3 and a last word on stderr; `chatty` writes 50
 lines to stderr with each report; `gtask` means nothing here, but tells gmonitor that this may be one.
 Each process leaves a file with its pid in FOLDER/pids; FOLDER/signal is the number of the last signal that ended one.
@@ -126,8 +127,8 @@ while True:
     pause = 0.5 if "fast" in words else 0.2
     readable, _, _ = select.select([sys.stdin] if "stubborn" not in words else [], [], [], pause)
     if readable and not os.read(0, 1024):
-        if "careful" in words:
-            time.sleep(0.5)  # the signal comes after the end of stdin, and finds us at work
+        if "careful" in words:  # the signal comes after the end of stdin, and finds us at work
+            time.sleep(0.5 if "orphan" in words else 600)
         break
     if "stubborn" in words:
         time.sleep(0)

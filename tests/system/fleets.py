@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gtask.processes import descendants
+from tests.support.processes import wait_until
 from tests.system.terminal import Terminal, alive
 
 FAKE = str(Path(__file__).with_name("fake_task.py"))
@@ -64,6 +66,16 @@ def wait_for_line(process: "subprocess.Popen[str]", wanted: str) -> str:
     """Reads what a gmonitor prints up to the first line that contains this."""
     assert process.stdout
     return next(line for line in process.stdout if wanted in line)
+
+
+def guard_of(process: "subprocess.Popen[str]") -> int:
+    """The pid of the guard of this gmonitor."""
+
+    def found() -> list[int]:
+        commands = {pid: Path(f"/proc/{pid}/cmdline") for pid in descendants(process.pid)}
+        return [pid for pid, file in commands.items() if file.exists() and b"guard of a fleet" in file.read_bytes()]
+
+    return wait_until(found, "the guard")[0]
 
 
 def usual_port_is_free() -> bool:

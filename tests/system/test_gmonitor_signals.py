@@ -11,7 +11,7 @@ import pytest
 
 from gtask.processes import descendants
 from tests.servers import ONE_SERVER
-from tests.system.fleets import ENVIRON, GMONITOR, ROOT, Run, needs_free_port, plain, start, wait_for_line
+from tests.system.fleets import ENVIRON, GMONITOR, ROOT, Run, guard_of, needs_free_port, plain, start, wait_for_line
 from tests.system.terminal import Terminal, alive
 from tests.tasks import PATIENCE, wait_until
 
@@ -20,7 +20,7 @@ def test_two_signals_at_once_are_one(run: Run) -> None:
     """`timeout` signals its child and, in the same instant, its child's group. (The kernel merges equal ones.)"""
     with plain(*run.command("careful", tasks=1)) as process:
         wait_for_line(process, "is the generator")
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):  # so both wait for it
             process.send_signal(number)
         assert process.wait(PATIENCE) == 0
     assert (run.folder / "first").exists() and not (run.folder / "second").exists()
@@ -64,7 +64,7 @@ def arguments(pid: int) -> str:
 def test_a_guard_that_was_stopped_goes_on_at_the_end(run: Run, number: int) -> None:
     with plain(*run.command("stubborn", tasks=2, options=("--grace", "0.5"))) as process:
         wait_for_line(process, "is the generator")
-        [guard] = [pid for pid in descendants(process.pid) if "guard of a fleet" in arguments(pid)]
+        guard = guard_of(process)
         os.kill(guard, signal.SIGSTOP)
         try:
             process.send_signal(number)
@@ -179,7 +179,7 @@ def test_the_end_waits_for_a_task_behind_a_shell_as_for_any_other(run: Run) -> N
 
 
 def test_after_sigkill_a_task_behind_a_shell_ends_by_itself(run: Run) -> None:
-    with plain(*wrapped(run, "careful", tasks=1, options=("--grace", "1000"))) as process:
+    with plain(*wrapped(run, "careful", "orphan", tasks=1, options=("--grace", "1000"))) as process:
         wait_for_line(process, "is the generator")
         process.kill()
         wait_until(lambda: run.left == [])
