@@ -15,7 +15,7 @@ import pytest
 from tests.servers import ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import TaskProcess, wait_until
 
-T = 1
+T = 2  # with 1, a flag would not outlive a program that stands still for a moment
 JOBS = """
 import os
 log = os.open("log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -191,7 +191,7 @@ def test_gtask_handles_what_another_generator_pushes_and_respects_its_flag(redis
     assert not any(task.reports("switchedToGenerator Mode") for task in tasks)
     assert not redis.exists("generator")
     other.stop()
-    wait_until(lambda: any(task.is_generator() for task in tasks), "gtask takes over", timeout=10 * T)
+    wait_until(lambda: any(task.is_generator() for task in tasks), "gtask takes over")
 
 
 @OTHER_SERVER
@@ -229,7 +229,7 @@ def test_gtask_s_generator_steps_aside_when_another_program_overwrites_the_flag(
     assert not task.is_generator()
     assert int(redis.hget("generator", "generated")) == generated
     other.stop()
-    wait_until(task.is_generator, "gtask generates again", timeout=10 * T)
+    wait_until(task.is_generator, "gtask generates again")
     wait_until(lambda: int(redis.hget("generator", "generated")) > generated, "it pushes")
     task.send(signal.SIGTERM)
     assert task.wait() == 0
