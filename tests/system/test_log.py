@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from tests.servers import ONE_SERVER
-from tests.tasks import wait_until
+from tests.tasks import PATIENCE, wait_until
 
 pytestmark = ONE_SERVER
 
@@ -168,5 +168,5 @@ def test_a_task_ends_although_nobody_reads_its_stderr(handler, redis, tmp_path) 
     redis.rpush("messages", "m")
     wait_until(lambda: task.total("processed") == 1)
     task.send(signal.SIGTERM)
-    assert task.process.wait(10) == 0
+    assert task.process.wait(PATIENCE) == 0
     os.close(reading)

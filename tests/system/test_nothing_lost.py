@@ -26,7 +26,7 @@ DEAD = 5 * HEARTBEAT
 
 JOBS = """
 import os, time
-slowly = %r
+slowly, crew = %r, %d
 log = os.open(f"handled.{os.getpid()}", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 def generate(last):
@@ -35,6 +35,12 @@ def generate(last):
     return map(str, range(int(last or 0) + 1, %d + 1))
 
 def handle(message):
+    global crew
+    if crew:  # at first nobody is done before so many are at work
+        open(f"at work.{os.getpid()}", "w").close()
+        while sum(name.startswith("at work.") for name in os.listdir()) < crew:
+            time.sleep(0.01)
+        crew = 0
     if slowly:
         time.sleep(int(message) * 7919 %% 37 / 1000)
     os.write(log, f"{message}\\n".encode())  # the last thing: who dies before has not handled it
@@ -55,13 +61,13 @@ class Fleet:
         self.kills: Counter[str] = Counter()
         self.stops: Counter[str] = Counter()
 
-    def write_jobs(self, messages: int, *, slowly: bool = False) -> None:
-        (self._folder / "jobs.py").write_text(JOBS % (slowly, messages))
+    def write_jobs(self, messages: int, *, slowly: bool = False, crew: int = 0) -> None:
+        (self._folder / "jobs.py").write_text(JOBS % (slowly, crew, messages))
 
-    def start(self, *options: str, delivery: str = "at-least-once") -> TaskProcess:
+    def start(self, *options: str, delivery: str = "at-least-once", heartbeat: float = HEARTBEAT) -> TaskProcess:
         task = self._start(
             "--redis", self._server.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "0",
-            "--delivery", delivery, "--heartbeat", str(HEARTBEAT), "--log-level", "WARNING", *options,
+            "--delivery", delivery, "--heartbeat", str(heartbeat), "--log-level", "WARNING", *options,
         )  # fmt: skip
         self.tasks.append(task)
         return task
@@ -101,15 +107,15 @@ class Fleet:
             self.ids.setdefault(task.pid, set()).add(task_id)
         return ids
 
-    def kill(self, task: TaskProcess) -> None:
-        self.kills["generator" if task.pid == self.generator_pid() else "handler"] += 1
+    def kill(self, task: TaskProcess, role: str) -> None:
+        self.kills[role] += 1
         task.process.kill()
         task.process.wait()
         self.account_for(task)
         self.tasks.remove(task)
 
-    def stop(self, task: TaskProcess) -> list[int]:
-        self.stops["generator" if task.pid == self.generator_pid() else "handler"] += 1
+    def stop(self, task: TaskProcess, role: str) -> list[int]:
+        self.stops[role] += 1
         task.send(signal.SIGSTOP)
         wait_until(lambda: Path(f"/proc/{task.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", "stopped")
         return self.account_for(task)
@@ -170,27 +176,28 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(
         wake_who_was_reaped()
         return fleet.processed() >= to
 
-    def candidates(number: int) -> list[TaskProcess]:
-        """The generator, then a handler, then anybody: so each comes, however few faults there are."""
+    def candidates(number: int) -> list[tuple[TaskProcess, str]]:
+        """The generator, then a handler, then anybody: so each comes, however few faults there are. Each with the role
+        in which it was seen, for a moment later it may have another."""
         asleep = [task for task, _, _ in stopped]
         awake = [task for task in fleet.tasks if task not in asleep and task.reports("createdTaskId")]
-        if number % 3 == 2:
-            return awake
         generator = fleet.generator_pid()
-        return [task for task in awake if generator and (task.pid == generator) == (number % 3 == 0)]
+        roles = [(task, "generator" if task.pid == generator else "handler") for task in awake]
+        wanted = ("generator", "handler", None)[number % 3]
+        return [(task, role) for task, role in roles if wanted is None or (generator and role == wanted)]
 
     for number, fault in enumerate(faults):
         wait_until(lambda number=number: progress(1 + number * 1900), "the work to go on", timeout=60)
         if fault == "stop" and len(stopped) == 2:
             wait_until(lambda: wake_who_was_reaped() < 2, "a stopped task to be reaped")
-        victim = chance.choice(wait_until(lambda number=number: candidates(number), "somebody to hit"))
+        victim, role = chance.choice(wait_until(lambda number=number: candidates(number), "somebody to hit"))
         if fault == "kill":
             if victim in reaped:
                 reaped.remove(victim)
-            fleet.kill(victim)
+            fleet.kill(victim, role)
             fleet.start("--max-backlog", "2000")
         else:
-            stopped.append((victim, fleet.stop(victim), time.monotonic()))
+            stopped.append((victim, fleet.stop(victim, role), time.monotonic()))
     wait_until(lambda: wake_who_was_reaped() == 0, "all stopped tasks to be reaped")
     wait_until(lambda: fleet.done(messages), "the end of the work", timeout=120)
     seconds = time.monotonic() - began
@@ -226,9 +233,9 @@ def test_nothing_is_lost_when_tasks_are_killed_and_stopped_all_the_time(
 @ONE_SERVER
 def test_without_faults_each_message_is_handled_once_by_four_handlers(fleet: Fleet) -> None:
     messages = 30_000
-    fleet.write_jobs(messages)
+    fleet.write_jobs(messages, crew=4)
     for _ in range(5):
-        fleet.start()
+        fleet.start(heartbeat=5)  # nobody is taken for dead because it stands still for a moment
     fleet.go()
     wait_until(lambda: fleet.done(messages), "the end of the work", timeout=90)
     fleet.end()
@@ -244,9 +251,9 @@ def test_without_faults_each_message_is_handled_once_by_four_handlers(fleet: Fle
 def test_one_handler_that_handles_one_at_a_time_keeps_the_order(fleet: Fleet, tmp_path: Path, delivery: str) -> None:
     messages = 10_000
     fleet.write_jobs(messages)
-    generator = fleet.start(delivery=delivery)
+    generator = fleet.start(delivery=delivery, heartbeat=5)  # it stays the generator, though it pauses for a moment
     wait_until(generator.is_generator, "the generator")
-    handler = fleet.start("--concurrency", "1", delivery=delivery)
+    handler = fleet.start("--concurrency", "1", delivery=delivery, heartbeat=5)
     fleet.go()
     log = tmp_path / f"handled.{handler.pid}"
     wait_until(lambda: log.exists() and log.read_text().count("\n") >= messages, "the end of the work", timeout=90)

@@ -57,9 +57,9 @@ def filtering(last):
 def run(server, start, tmp_path: Path) -> Callable[..., TaskProcess]:
     (tmp_path / "jobs.py").write_text(JOBS)
 
-    def run(function: str, *options: str, interval: str = "0") -> TaskProcess:
+    def run(function: str, *options: str, interval: str = "0", heartbeat: float = 5) -> TaskProcess:
         return start("--redis", server.url, "--generate", f"jobs:{function}", "--handle", "builtins:len",
-                     "--heartbeat", "0.5", "--interval", interval, "--wait", "1", *options)  # fmt: skip
+                     "--heartbeat", str(heartbeat), "--interval", interval, "--wait", "1", *options)  # fmt: skip
 
     return run
 
@@ -129,7 +129,7 @@ def test_what_was_drawn_before_an_error_keeps_its_own_position(redis, run) -> No
 @pytest.mark.timeout(300)
 def test_a_filtering_source_over_fifty_takeovers(redis, run, tmp_path) -> None:
     """No gap, no repeat, and no row is looked at again from before the position."""
-    tasks = [run("filtering") for _ in range(3)]
+    tasks = [run("filtering", heartbeat=0.5) for _ in range(3)]
 
     def generator() -> TaskProcess | None:
         owner = redis.get("generatorId")
@@ -145,7 +145,7 @@ def test_a_filtering_source_over_fifty_takeovers(redis, run, tmp_path) -> None:
         term = redis.hget("generator", "term")
         task = wait_until(generator, "a generator", timeout=60)
         task.send(signal.SIGTERM if number % 2 else signal.SIGKILL)
-        tasks[tasks.index(task)] = run("filtering")
+        tasks[tasks.index(task)] = run("filtering", heartbeat=0.5)
         wait_until(lambda term=term: redis.hget("generator", "term") != term, "a takeover", timeout=60)
     redis.set("generatorIsActive", 1, ex=600)
     wait_until(lambda: not redis.exists("generatorId"), "the generator to give way")

@@ -17,7 +17,7 @@ COMMANDS = pytest.mark.parametrize("command", ["getErrors", "retryErrors", "stat
 
 @ONE_SERVER
 def test_another_program_s_script_flush_at_any_moment_harms_nobody(server: Server, start) -> None:
-    tasks = [start("--redis", server.url, "--interval", "1", "--heartbeat", "0.5") for _ in range(2)]
+    tasks = [start("--redis", server.url, "--interval", "1", "--heartbeat", "3") for _ in range(2)]
     enough = threading.Event()
 
     def flush() -> None:
@@ -48,7 +48,7 @@ def without(*commands: str) -> list[str]:
 def test_what_only_accelerates_is_done_without(new_server: NewServer, start) -> None:
     """No INFO, no CLIENT, no notices, no digests of scripts: a fleet works, hands over and ends all the same."""
     server = new_server(*without("INFO", "CLIENT", "SUBSCRIBE", "PUBLISH", "EVALSHA", "MULTI", "COMMAND"))
-    options = ("--redis", server.url, "--interval", "20", "--wait", "1", "--heartbeat", "0.5",
+    options = ("--redis", server.url, "--interval", "20", "--wait", "1", "--heartbeat", "2",
                "--delivery", "at-least-once")  # fmt: skip
     first = start(*options)
     wait_until(first.is_generator, "the first task generates")
@@ -113,7 +113,7 @@ def test_a_server_that_is_loading_is_said_so(new_server: NewServer, start, comma
         client.mset({f"key{i}": i for i in range(20_000)})
         client.save()
     server.kill()
-    server.options = ("key-load-delay", "1000", "loading-process-events-interval-bytes", "1024")  # microseconds a key
+    server.options = ("key-load-delay", "5000", "loading-process-events-interval-bytes", "1024")  # microseconds a key
     server.launch()
     wait_until(server.socket.exists, "it listens")
     task = start(command, "--redis", server.url)
@@ -126,7 +126,7 @@ def test_a_server_that_is_loading_is_said_so(new_server: NewServer, start, comma
 def test_status_looks_at_a_full_redis(new_server: NewServer, start) -> None:
     """The generator keeps its flag for two heartbeats in which it cannot push."""
     server = new_server()
-    task = start("--redis", server.url, "--interval", "20", "--heartbeat", "15")
+    task = start("--redis", server.url, "--interval", "20", "--heartbeat", "60")
     wait_until(task.is_generator, "a generator")
     with server.client() as client:
         client.config_set("maxmemory", "1")

@@ -192,6 +192,7 @@ except RuntimeError as error:
 def test_generate_knows_its_term_and_both_know_the_task(server, redis, start, tmp_path) -> None:
     (tmp_path / "jobs.py").write_text(TERMS)
     options = ["--redis", server.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--interval", "0"]
+    options += ["--heartbeat", "3"]  # a pause does not cost the flag
     one = start(*options)
     wait_until(one.is_generator)
     two = start(*options)

@@ -44,7 +44,7 @@ async def raises_async(last):
 
 import asyncio
 """
-OPTIONS = ("--generate", "jobs:few", "--handle", "builtins:len", "--heartbeat", "0.5", "--interval", "0", "--wait", "1")
+OPTIONS = ("--generate", "jobs:few", "--handle", "builtins:len", "--heartbeat", "5", "--interval", "0", "--wait", "1")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import ONE_SERVER
-from tests.tasks import wait_until
+from tests.tasks import PATIENCE, wait_until
 
 MAIN = """
 from gtask.patch import patch
@@ -25,7 +25,7 @@ class Source:
 
 def main(url):
     handled = open("handled", "a", buffering=1)
-    gtask.run(Source(), lambda message: print(message, file=handled), redis=url, heartbeat=0.5, wait=1,
+    gtask.run(Source(), lambda message: print(message, file=handled), redis=url, heartbeat=5, wait=1,
               delivery="at-least-once")
 
 main(sys.argv[1])
@@ -64,7 +64,7 @@ def test_two_processes_of_ones_own_main_generate_and_handle(server, redis, tmp_p
         assert redis.hget("generator", "generate") == b"__main__:Source"
         for process in processes:
             process.send_signal(signal.SIGTERM)
-        assert [process.wait(30) for process in processes] == [0, 0]
+        assert [process.wait(PATIENCE) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()
