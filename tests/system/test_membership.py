@@ -23,7 +23,7 @@ def test_a_task_that_is_ending_takes_no_new_id(server, redis, start, tmp_path, d
     (tmp_path / "job.py").write_text(GATE)
     redis.set("generatorIsActive", 1, ex=600)
     redis.rpush("messages", "in hand")
-    options = ["--handle", "job:handle", "--heartbeat", "0.5", "--delivery", delivery]
+    options = ["--handle", "job:handle", "--heartbeat", "0.5", "--delivery", delivery, "--grace", "60"]
     task = start("--redis", server.url, *options)
     wait_until((tmp_path / "started in hand").exists)
     wait_until(lambda: waits(redis), "another worker waits")
@@ -44,7 +44,7 @@ def test_a_task_that_is_ending_takes_a_new_id_only_to_store_what_would_be_lost(s
     (tmp_path / "job.py").write_text(GATE)
     redis.set("generatorIsActive", 1, ex=600)
     redis.rpush("messages", "fail")
-    task = start("--redis", server.url, "--handle", "job:handle", "--heartbeat", "0.5")
+    task = start("--redis", server.url, "--handle", "job:handle", "--heartbeat", "0.5", "--grace", "60")
     wait_until((tmp_path / "started fail").exists)
     wait_until(lambda: waits(redis), "another worker waits")
     task.send(signal.SIGTERM)
