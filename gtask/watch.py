@@ -28,7 +28,7 @@ LATE = 0.1  # seconds: when the loop has not turned for so long, something holds
 TOLD_AFTER = 2.0  # seconds until the log says who holds it, and again each time that this has doubled
 TOLD_AGAIN = 10.0  # seconds without such a line after the loop has turned again
 OVER = 0.5  # seconds: a loop that is held for so long when the grace is over may not turn any more before the end
-FORCE = 1.0  # seconds after the grace until a process ends by force whose loop has been held for as long
+FORCE = 1.0  # seconds for which the loop has to be held after the grace until the process ends by force
 LAST_WORDS = 0.5  # seconds for the last log lines before such an end
 
 _start_thread = get_original("_thread", "start_new_thread")
@@ -49,6 +49,7 @@ class LoopWatch:
         self._told: float | None = None  # for how long the loop had been held when that was last said
         self._quiet_until = 0.0
         self._signalled: float | None = None  # when the first signal came
+        self._stuck: float | None = None  # when the loop was first seen to be held after the grace
         self._ending: float | None = None  # when the end was asked for, by a signal or otherwise
         self._stand_in: StandIn | None = None
         self._start_no_more: Callable[[], None] = lambda: None
@@ -157,6 +158,7 @@ class LoopWatch:
             log.say(f"the event loop runs again, after {self._told:.0f} s or more")
             self._told, self._quiet_until = None, now + TOLD_AGAIN
         self._tell_at = TOLD_AFTER
+        self._stuck = None
         if self._stand_in is not None:
             self._stand_in.late(0.0, None, ending=self._ending is not None, over=False)
         if now < self._ask_at:
@@ -182,8 +184,13 @@ class LoopWatch:
         left = 0.0 if self._ending is None else self._ending + self._grace - now
         if self._stand_in is not None:
             self._stand_in.late(held, holder, ending=ending, over=ending and left <= 0 and held >= OVER)
-        # A loop that was held for a moment only ends its task in order: whoever holds it now has nothing to do with it.
-        if left < -FORCE and held >= FORCE:
+        if not ending or left > 0:
+            return
+        # A loop that turns again ends its task in order: whoever held it until now has nothing to do with that. For how
+        # long that was says nothing, for perhaps the whole process stood still, and this thread, too.
+        if self._stuck is None:
+            self._stuck = now
+        if now - self._stuck >= FORCE:
             log.say(f"ended by force, because --grace {self._grace:g} is over and nothing else could run here: "
                     f"{where_in(holder)}")  # fmt: skip
             log.flush(LAST_WORDS)
