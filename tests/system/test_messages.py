@@ -79,9 +79,9 @@ def test_one_s_own_job_goes_as_fast_as_it_is_handled_unless_it_is_told_otherwise
     """1,000 messages wait at most, for nobody handles; when some are taken, as many follow."""
     (tmp_path / "job.py").write_text(BUSY)
     with server.monitor() as monitor:
-        start("--redis", server.url, "--generate", "job:endless", "--wait", "60")
+        start("--redis", server.url, "--generate", "job:endless", "--wait", "60", "--heartbeat", "3")
         wait_until(lambda: redis.llen("messages") == 1000)
-        wait_until(lambda: monitor.of("SET", "generatorIsActive", "1", "EX", "2"), "a heartbeat later")
+        wait_until(lambda: monitor.of("SET", "generatorIsActive", "1", "EX", "6"), "a heartbeat later")
     assert redis.llen("messages") == 1000
     redis.ltrim("messages", 300, -1)
     wait_until(lambda: redis.lindex("messages", -1) == b"1300", "as many as were taken")
@@ -90,7 +90,8 @@ def test_one_s_own_job_goes_as_fast_as_it_is_handled_unless_it_is_told_otherwise
 
 @pytest.mark.parametrize("interval", ["0", "1"])
 def test_the_generator_pauses_while_the_backlog_is_full(server, redis, start, interval: str) -> None:
-    task = start("--redis", server.url, "--interval", interval, "--max-backlog", "10")
+    # A flag of six seconds outlives a pause. Without it the task would handle one of the messages.
+    task = start("--redis", server.url, "--interval", interval, "--max-backlog", "10", "--heartbeat", "3")
     for taken in (0, 3, 10):
         redis.lpop("messages", taken)
         wait_until(lambda: redis.llen("messages") == 10, "it fills up")
@@ -252,7 +253,7 @@ def test_a_message_is_pushed_at_once_however_long_the_next_one_takes(server, red
         "        time.sleep(0.3)\n"
         "    time.sleep(3600)\n"
     )
-    task = start("--redis", server.url, "--generate", "job:generate", "--interval", interval)
+    task = start("--redis", server.url, "--generate", "job:generate", "--interval", interval, "--heartbeat", "5")
     wait_until(lambda: redis.lrange("messages", 0, -1) == [b"a", b"b", b"c"])
     task.send(signal.SIGTERM)
     assert task.wait() == 0, "the end does not wait for generate"
@@ -269,7 +270,7 @@ def test_after_a_takeover_generate_gets_the_last_message_byte_for_byte(server, r
         "    else:\n"
         "        Path('last').write_bytes(last.encode('utf-8', 'surrogateescape'))\n"
     )
-    options = ["--redis", server.url, "--generate", "job:generate", "--interval", "0"]
+    options = ["--redis", server.url, "--generate", "job:generate", "--interval", "0", "--heartbeat", "5"]
     first = start(*options)
     wait_until(lambda: redis.llen("messages") == 2)
     first.send(signal.SIGTERM)

@@ -39,28 +39,30 @@ class Fleet:
         self._start = start
         self._folder = folder
         self._options = (
-            "--redis", server.url, "--generate", "jobs:generate", "--handle", "jobs:handle", "--heartbeat", "0.5",
+            "--redis", server.url, "--generate", "jobs:generate", "--handle", "jobs:handle",
             "--delivery", "at-least-once", "--wait", "1", "--concurrency", str(concurrency),
         )  # fmt: skip
         (folder / "jobs.py").write_text(JOBS)
-        wait_until(self.start().is_generator, "the generator")
+        # Its flag lives for longer than it might stand still: without it, it would handle.
+        wait_until(self.start(heartbeat=5).is_generator, "the generator")
 
-    def start(self) -> TaskProcess:
-        task = self._start(*self._options)
+    def start(self, *, heartbeat: float = 0.5) -> TaskProcess:
+        task = self._start(*self._options, "--heartbeat", str(heartbeat))
         assert task.task_id
         return task
 
     @contextmanager
     def respawning(self, tasks: int) -> Iterator[list[TaskProcess]]:
         """As a supervisor would: who has ended is started again."""
-        running = [self._start(*self._options) for _ in range(tasks)]
+        options = (*self._options, "--heartbeat", "0.5")
+        running = [self._start(*options) for _ in range(tasks)]
         over = Event()
 
         def respawn() -> None:
             while not over.wait(0.05):
                 for i, task in enumerate(running):
                     if task.process.poll() is not None:
-                        running[i] = self._start(*self._options)  # which may be dead before it has said anything
+                        running[i] = self._start(*options)  # which may be dead before it has said anything
 
         thread = Thread(target=respawn)
         thread.start()

@@ -173,7 +173,7 @@ def test_a_message_that_a_server_gave_to_a_task_after_it_was_reaped_is_not_forgo
 
 @ONE_SERVER
 def test_the_same_when_that_task_never_comes_back(redis, jobs: Jobs) -> None:
-    wait = 12  # it still waits when it has been reaped
+    wait = 20  # it still waits when it has been reaped
     jobs.generator()
     paused = jobs.start("--wait", str(wait))
     wait_until(lambda: waits_in_redis(redis, paused), "the handler to wait")

@@ -67,7 +67,7 @@ def test_totals_come_at_most_each_500_ms_and_once_more_at_the_end(server, redis,
     msg = "processed" if role == "handler" else "generated"
     if role == "handler":
         redis.set("generatorIsActive", 1)
-    task = start("--redis", server.url, "--interval", "7", "--handle", "job:handle")
+    task = start("--redis", server.url, "--interval", "7", "--handle", "job:handle", "--heartbeat", "5")
 
     fed = 0
 
@@ -174,7 +174,7 @@ def test_on_a_terminal_nothing_is_on_stdout_and_people_read_log_lines(server, re
 @ONE_SERVER
 def test_on_a_terminal_totals_are_logged_each_10_s(server, redis, start) -> None:
     ours, theirs = pty.openpty()
-    task = start("--redis", server.url, "--interval", "50", stdout=theirs)
+    task = start("--redis", server.url, "--interval", "50", "--heartbeat", "5", stdout=theirs)
     os.close(theirs)
     try:
         wait_until(lambda: re.search(r"task 1 generated [1-9]\d*, processed 0, errors 0", task.stderr), "the totals")
