@@ -156,9 +156,7 @@ def test_a_connection_that_was_silent_for_long_is_opened_anew(proxy: Proxy) -> N
     assert store.blpop() is None
     proxy.forget()
     store._blocking.connection._used -= 60
-    began = time.monotonic()
-    assert store.blpop() is None
-    assert time.monotonic() - began < 2.5
+    assert store.blpop() is None, "over the old one there would be no answer, and that is an error"
     store.close()
 
 
