@@ -13,15 +13,15 @@ import pytest
 
 from tests.servers import ONE_SERVER
 from tests.support import web
-from tests.tasks import PATIENCE, wait_until
+from tests.tasks import TaskProcess, wait_until
 
 pytestmark = ONE_SERVER
 
 DELIVERIES = ["at-most-once", "at-least-once"]
 WAYS_TO_BLOCK = {
-    "a native wait": "ctypes.CDLL(None).sleep(4)",
-    "a patched wait": "time.sleep(4)",
-    "computing": "deadline = time.monotonic() + 4\n    while time.monotonic() < deadline: pass",
+    "a native wait": "ctypes.CDLL(None).sleep(6)",
+    "a patched wait": "time.sleep(6)",
+    "computing": "deadline = time.monotonic() + 6\n    while time.monotonic() < deadline: pass",
 }
 
 
@@ -30,39 +30,34 @@ def handles_only(redis) -> None:
     redis.set("generatorIsActive", 1, ex=600)
 
 
-def failures(redis) -> dict[str, str]:
-    """What stands in `errors`: message -> error."""
+def failures(redis, task: TaskProcess) -> dict[str, str]:
+    """What stands in `errors`: message -> error. A task reports a failure before it tells Redis of it."""
+    count = task.total("processed", "errors")
+    wait_until(lambda: redis.llen("errors") >= count, f"{count} failed messages")
     records = [json.loads(entry) for entry in redis.lrange("errors", 0, -1)]
     return {record["message"]: record["error"] for record in records}
 
 
 # -- handle
 
-SLEEPING = """
-import asyncio, pathlib, time
+TOGETHER = """
+import asyncio
 
-times = []
+everybody = asyncio.Barrier(100)
 
 async def handle(message):
-    times.append(time.monotonic())
-    await asyncio.sleep(0.2)
-    times.append(time.monotonic())
-    if len(times) == 200:
-        pathlib.Path("took").write_text(str(times[-1] - times[0]))
+    await everybody.wait()
 """
 
 
-@pytest.mark.serial
 def test_a_hundred_coroutines_wait_at_the_same_time(server, redis, start, tmp_path) -> None:
-    """One after the other they would take 20 s. A machine that does nothing else shows 0.25 s at most."""
-    (tmp_path / "job.py").write_text(SLEEPING)
+    """None goes on before all are there."""
+    (tmp_path / "job.py").write_text(TOGETHER)
     handles_only(redis)
     redis.rpush("messages", *range(100))
     task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "100")
     wait_until(lambda: task.total("processed") == 100)
-    took = float((tmp_path / "took").read_text())
-    print(f"100 messages took {took:.3f} s")
-    assert took < 1
+    assert failures(redis, task) == {}
 
 
 RAISING = """
@@ -100,14 +95,15 @@ def test_an_error_of_a_coroutine_names_the_place_in_the_users_code(server, redis
     redis.rpush("messages", "deep", "exit", "group", "cancelled", "forgotten", "alone", "fine")
     task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "1")
     wait_until(lambda: task.total("processed") == 7)
-    found = failures(redis)
+    found = failures(redis, task)
     assert found["deep"] == "ValueError: deep (job.py:6 deeper)"
     assert found["exit"] == "SystemExit: no more (job.py:12 handle)"
     assert found["group"].startswith("ExceptionGroup: ") and found["group"].endswith("(job.py:14 handle)")
     assert found["cancelled"] == "asyncio.exceptions.CancelledError (job.py:18 handle)"
     assert "handle returned a coroutine, which nobody runs" in found["forgotten"]
     assert found.keys() == {"deep", "exit", "group", "cancelled", "forgotten"}
-    assert "SystemExit: not from here was raised in an asyncio task of its own (job.py:26 leaves)" in task.stderr
+    alone = "SystemExit: not from here was raised in an asyncio task of its own (job.py:26 leaves)"
+    wait_until(lambda: alone in task.stderr, "a line about it")
 
 
 KINDS = """
@@ -135,13 +131,14 @@ def test_whatever_is_async_can_handle(server, redis, start, tmp_path, kind: str)
     redis.rpush("messages", "done")
     task = start("--redis", server.url, "--handle", f"job:{kind}")
     wait_until(lambda: task.total("processed") == 1)
-    assert (tmp_path / "done").exists() and not redis.exists("errors")
+    assert (tmp_path / "done").exists() and failures(redis, task) == {}
 
 
 ASYNCIO = """
 import asyncio, concurrent.futures, contextvars, gevent, logging, socket, subprocess, threading, time
-import anyio.to_thread, gtask
+import anyio.to_thread, gtask, gtask.leaving
 
+gtask.leaving.TIME = 30  # on a busy machine all these threads and processes may need more than 3 s to end
 customer = contextvars.ContextVar("customer", default="nobody")
 executor = concurrent.futures.ThreadPoolExecutor(2)
 processes = concurrent.futures.ProcessPoolExecutor(1)
@@ -216,7 +213,7 @@ def test_asyncio_works(server, redis, start, tmp_path) -> None:
     redis.rpush("messages", *USES * 3)
     task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "5")
     wait_until(lambda: task.total("processed") == 3 * len(USES))
-    assert failures(redis) == {}
+    assert failures(redis, task) == {}
     task.send(signal.SIGTERM)
     assert task.wait() == 0
     assert "exit functions" not in task.stderr
@@ -243,7 +240,7 @@ def test_each_coroutine_has_the_context_of_its_message(server, redis, start, tmp
     redis.rpush("messages", "first", *range(19))
     task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "20")
     wait_until(lambda: task.total("processed") == 20)
-    assert failures(redis) == {}
+    assert failures(redis, task) == {}
     assert (tmp_path / "found").read_text() == "20"
 
 
@@ -265,7 +262,7 @@ def test_a_process_of_an_executor_may_start_processes(server, redis, start, tmp_
     redis.rpush("messages", *["hello"] * 5)
     task = start("--redis", server.url, "--handle", "job:handle")
     wait_until(lambda: task.total("processed") == 5)
-    assert failures(redis) == {}
+    assert failures(redis, task) == {}
 
 
 STARTING = """
@@ -291,7 +288,7 @@ def test_a_process_that_a_coroutine_cannot_start_is_not_started(server, redis, s
     redis.rpush("messages", *ways)
     task = start("--redis", server.url, "--handle", "job:handle")
     wait_until(lambda: task.total("processed") == len(ways))
-    for way, error in failures(redis).items():
+    for way, error in failures(redis, task).items():
         assert "can start no process; give subprocess.run to loop.run_in_executor" in error
         assert error.endswith(f"(job.py:{ways.pop(way)})")
     assert not ways and not (tmp_path / "started").exists()
@@ -322,7 +319,7 @@ def test_an_async_handle_may_yield_follow_up_messages(server, redis, start, tmp_
     redis.rpush("messages", "root")
     task = start("--redis", server.url, "--handle", "job:handle", "--delivery", delivery)
     wait_until(lambda: task.total("processed") == 4)
-    assert failures(redis) == {
+    assert failures(redis, task) == {
         "left": "ValueError: no (job.py:13 handle)",
         "right": "ValueError: handle yielded int; a message is str or bytes (job.py:15 handle)",
     }
@@ -363,10 +360,12 @@ def test_a_coroutine_that_takes_longer_than_timeout_is_cancelled_and_named_where
     handles_only(redis)
     places = {"rows": "5 rows", "task": "14 handle", "swallowed": "18 handle", "plain": "22 handle"}
     redis.rpush("messages", *places)
-    task = start("--redis", server.url, "--handle", "job:handle", "--timeout", "0.3")
+    # On a busy machine some time goes by until all of them are where they hang.
+    task = start("--redis", server.url, "--handle", "job:handle", "--timeout", "3")
     wait_until(lambda: task.total("processed") == len(places))
+    found = failures(redis, task)
     for message, place in places.items():
-        assert failures(redis)[message] == f"time-out: not handled within --timeout 0.3 (job.py:{place})"
+        assert found[message] == f"time-out: not handled within --timeout 3 (job.py:{place})"
         assert (tmp_path / f"closed {message}").exists()
 
 
@@ -420,7 +419,7 @@ def test_tls_and_names_of_hosts_work(server, redis, start, tmp_path, secure: str
     redis.rpush("messages", *[secure] * 20)
     task = start("--redis", server.url, "--handle", "job:handle")
     wait_until(lambda: task.total("processed") == 20)
-    assert failures(redis) == {}
+    assert failures(redis, task) == {}
     task.send(signal.SIGTERM)
     assert task.wait() == 0
     assert "rror" not in task.stderr and "exit functions" not in task.stderr
@@ -457,10 +456,10 @@ async def generate(last):
     ],
 )
 def test_a_blocked_loop_costs_neither_flag_nor_membership(server, redis, start, tmp_path, role: str, way: str) -> None:
-    """It is blocked for eight heartbeats, longer than a flag (two) and a membership (five) live. All that runs in
+    """It is blocked for six heartbeats, longer than a flag (two) and a membership (five) live. All that runs in
     greenlets goes on: nothing acts for them from outside."""
     (tmp_path / "job.py").write_text(BLOCKING.format(way=WAYS_TO_BLOCK[way]))
-    options = ["--redis", server.url, "--heartbeat", "0.5", "--delivery", "at-least-once", "--interval", "0"]
+    options = ["--redis", server.url, "--heartbeat", "1", "--delivery", "at-least-once", "--interval", "0"]
     if role == "handler":
         handles_only(redis)
         redis.rpush("messages", "m")
@@ -517,11 +516,11 @@ def test_what_is_not_finished_within_the_grace_is_no_failure_of_its_coroutine(
     task = start("--redis", server.url, "--handle", "job:handle", "--delivery", delivery, "--grace", "0.5")
     wait_until((tmp_path / f"begun {message}").exists)
     task.send(signal.SIGTERM)
-    assert task.process.wait(PATIENCE) == 0
+    assert task.wait() == 0
     if delivery == "at-least-once":
         assert redis.lrange("messages", 0, -1) == [message.encode()] and not redis.exists("errors")
     else:
-        assert failures(redis) == {message: "not finished within --grace 0.5"}
+        assert failures(redis, task) == {message: "not finished within --grace 0.5"}
     assert (tmp_path / f"closed {message}").exists() == (message == "waits")
     assert "failed" not in task.stderr
 
@@ -599,8 +598,9 @@ async def generate(last):
 
 def test_what_follows_a_yield_runs_when_the_message_was_accepted(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(MARKING)
+    # In one term, though the machine is busy: a long heartbeat has a flag that lives for long.
     start("--redis", server.url, "--generate", "job:generate", "--handle", "builtins:len", "--interval", "0",
-          env={"SERVER": server.url})  # fmt: skip
+          "--heartbeat", "20", env={"SERVER": server.url})  # fmt: skip
     assert wait_until(lambda: (tmp_path / "waiting").exists() and (tmp_path / "waiting").read_text()) == "[1, 2, 3, 4]"
 
 
@@ -616,7 +616,9 @@ async def generate(last):
 
 def test_a_quick_one_is_not_drawn_ahead_when_there_is_an_interval(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(QUICK)
-    task = start("--redis", server.url, "--generate", "job:generate", "--handle", "builtins:len", "--interval", "30")
+    # It must not handle meanwhile, as it would do if it lost the flag on a busy machine.
+    task = start("--redis", server.url, "--generate", "job:generate", "--handle", "builtins:len", "--interval", "30",
+                 "--heartbeat", "20")  # fmt: skip
     wait_until(lambda: redis.llen("messages") >= 5)
     task.send(signal.SIGSTOP)
     drawn = (tmp_path / "after").read_text().count("\n")
@@ -654,5 +656,5 @@ def test_an_async_generate_that_does_not_end_is_named_where_it_waits(server, red
                  "--grace", "0.5")  # fmt: skip
     wait_until(lambda: task.total("generated") == 1)
     task.send(signal.SIGTERM)
-    assert task.process.wait(PATIENCE) == 75
+    assert task.wait() == 75
     assert "job:generate was told to end and is still there after 0.5 s (job.py:5 source)" in task.stderr
