@@ -1,5 +1,6 @@
 """A task whose messages are commands, for tests: `NAME TIMEOUT COMMAND…`, in the words of a shell.
 
+OUTPUT_WAITS in the environment: for so many seconds a command's output waits for whoever reads our stderr.
 The message `fork` makes a child that lives on, and `hold` holds the event loop until the named pipe "pipe" is written.
 """
 
@@ -15,6 +16,7 @@ from gtask.patch import patch
 
 patch()
 
+from gtask import commands as module  # noqa: E402
 from gtask import log  # noqa: E402
 from gtask.cli import USAGE  # noqa: E402
 from gtask.commands import Commands  # noqa: E402
@@ -23,6 +25,7 @@ from gtask.functions import Handle  # noqa: E402
 from gtask.leaving import leave  # noqa: E402
 from gtask.program import one_line_for_errors, run_task  # noqa: E402
 
+module.PATIENCE = float(os.environ.get("OUTPUT_WAITS", module.PATIENCE))
 commands = Commands()
 
 

