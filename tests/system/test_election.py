@@ -106,18 +106,19 @@ def test_a_handler_asks_for_the_flag_as_long_as_it_runs_and_its_generator_renews
 @ONE_SERVER
 def test_the_first_message_comes_at_once_and_then_one_each_interval(server, redis, start) -> None:
     with server.monitor() as monitor:
-        start("--redis", server.url, "--interval", "300")
-        wait_until(lambda: len(pushed(monitor)) >= 8, "eight messages")
+        start("--redis", server.url, "--interval", "1000")
+        wait_until(lambda: len(pushed(monitor)) >= 5, "five messages")
         [elected] = [e.at for e in monitor.of("SET", "generatorIsActive", "1", "NX")][:1]
         times = [e.at for e in monitor.of("RPUSH", "messages")]
-    assert times[0] - elected < 0.25
-    assert median(b - a for a, b in pairwise(times)) == pytest.approx(0.3, abs=0.05)
-    assert times[7] - times[0] > 7 * 0.3 - 0.1, "more than one each interval"
+    assert times[0] - elected < 0.9, "the first one has waited for the interval"
+    assert median(b - a for a, b in pairwise(times)) == pytest.approx(1, abs=0.05)
+    assert times[4] - times[0] > 4 * 1 - 0.1, "more than one each interval"
 
 
 @ONE_SERVER
 def test_an_interval_of_0_generates_as_fast_as_it_can(redis, server, start) -> None:
-    start("--redis", server.url, "--interval", "0")
+    task = start("--redis", server.url, "--interval", "0")
+    wait_until(task.is_generator)
     wait_until(lambda: generated(redis) > 50_000, "50,000 messages", timeout=20)
 
 
@@ -126,17 +127,17 @@ def test_a_generator_asks_for_no_messages_any_more(server, redis, start, tmp_pat
     (tmp_path / "job.py").write_text("def one(last): yield '1'\ndef none(last): return []\n")
     first = start("--redis", server.url, "--generate", "job:one")
     wait_until(first.is_generator)
-    second = start("--redis", server.url, "--generate", "job:none", "--wait", "60")
+    second = start("--redis", server.url, "--generate", "job:none", "--wait", "60", "--heartbeat", "2")
     wait_until(lambda: second.total("processed") == 1, "it handles")
     wait_until(lambda: any("b" in c["flags"] for c in redis.client_list()), "it waits in Redis")
     first.send(signal.SIGKILL)
     wait_until(second.is_generator, "the second generates")
     # It waits for its second message, and Redis shows no client that waits for one.
-    wait_until(lambda: not any("b" in c["flags"] for c in redis.client_list()), "the wait of 60 s is ended", timeout=5)
+    wait_until(lambda: not any("b" in c["flags"] for c in redis.client_list()), "the wait of 60 s is ended", timeout=30)
     redis.delete("messages")
     redis.rpush("messages", "for others")
     with server.monitor() as monitor:
-        wait_until(lambda: len(monitor.of("SET", "generatorIsActive", "1", "EX", "2")) >= 2)
+        wait_until(lambda: len(monitor.of("SET", "generatorIsActive", "1", "EX", "4")) >= 2)
         assert not monitor.of("BLPOP") and not monitor.of("LPOP")
     assert redis.lrange("messages", 0, -1) == [b"for others"]
 
@@ -191,13 +192,13 @@ def test_after_a_sigkill_another_one_generates_as_soon_as_the_flag_has_expired(s
             heir.kill()
             redis.flushall()
     assert min(late) > -0.1, "the flag of the dead one was not respected"
-    assert min(late) < 0.2 and max(late) < 1.5, late
+    assert min(late) < 0.2 and max(late) < 5, late
 
 
 @pytest.mark.serial
 @ONE_SERVER
 def test_after_a_clean_end_another_one_generates_within_a_heartbeat(server, redis, start) -> None:
-    fleet = Fleet(start, redis, "--redis", server.url, "--interval", "5", "--heartbeat", "2")
+    fleet = Fleet(start, redis, "--redis", server.url, "--interval", "5", "--heartbeat", "6")
     fleet.add(2)
     took = []
     for _ in range(3):
@@ -211,7 +212,7 @@ def test_after_a_clean_end_another_one_generates_within_a_heartbeat(server, redi
         assert generator.wait() == 0
         fleet.tasks.remove(generator)
         fleet.add()
-    assert max(took) < 2.2, "the flag would have lived up to 4 s"
+    assert max(took) < 6.2, "the flag would have lived for 6 to 12 s"
 
 
 @ONE_SERVER
@@ -225,6 +226,7 @@ def test_a_generator_that_was_stopped_for_5_s_pushes_nothing_before_it_is_electe
         stopped.send(signal.SIGSTOP)
         time.sleep(5)
         successor = fleet.another_than(stopped)
+        wait_until(lambda: not redis.hexists("tasks:members", old_id), "the stopped one is taken for dead")
         stopped.send(signal.SIGCONT)
         before = generated(redis)
         wait_until(lambda: generated(redis) > before + 100, "the successor goes on")
@@ -274,10 +276,10 @@ def test_a_stop_and_a_sigkill_in_each_round_make_no_gap_and_no_repeat(server, re
 def test_a_generator_whose_generate_has_ended_stays_generator(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text("def generate(last):\n    return ['a', 'b'] if last is None else ['again']\n")
     with server.monitor() as monitor:
-        task = start("--redis", server.url, "--generate", "job:generate", "--interval", "0", "--heartbeat", "0.5")
+        task = start("--redis", server.url, "--generate", "job:generate", "--interval", "0", "--heartbeat", "2")
         wait_until(lambda: task.total("generated") == 2)
         before = len(monitor.of("SET", "generatorIsActive", "1", "EX"))
-        wait_until(lambda: len(monitor.of("SET", "generatorIsActive", "1", "EX")) >= before + 4, "it stays generator")
+        wait_until(lambda: len(monitor.of("SET", "generatorIsActive", "1", "EX")) >= before + 2, "it stays generator")
         assert pushed(monitor) == ["a", "b"]
     assert task.is_generator()
 
@@ -286,29 +288,31 @@ def test_a_generator_whose_generate_has_ended_stays_generator(server, redis, sta
 
 
 def test_a_program_that_speaks_only_the_source_s_commands_takes_part(server, redis, start) -> None:
-    redis.set("generatorIsActive", 1, nx=True, ex=2)
+    # A program lets its flag live for 2 s. This one is slow where the machine is busy, and it ends when it says so.
+    redis.set("generatorIsActive", 1, nx=True, ex=600)
     with server.monitor() as monitor:
         task = start("--redis", server.url, "--interval", "5")
         assert task.task_id == 1
         assert redis.incr("taskId") == 2
         for number in range(15):
-            redis.set("generatorIsActive", 1, ex=2)
+            redis.set("generatorIsActive", 1, ex=600)
             redis.rpush("messages", f"foreign {number}")
             time.sleep(0.1)
         assert not task.is_generator(), "the other one's flag was not respected"
         wait_until(lambda: task.total("processed") >= 15, "the other one's messages are handled")
+        redis.expire("generatorIsActive", 2)
         wait_until(task.is_generator, "it takes over when the other one has ended")
         wait_until(lambda: generated(redis) > 5)
 
         def step_aside() -> bool:
-            redis.set("generatorIsActive", 1, ex=2)
+            redis.set("generatorIsActive", 1, ex=600)
             time.sleep(0.05)
             return not task.is_generator()
 
         wait_until(step_aside, "it steps aside for a program that sets the flag")
         count = generated(redis)
         for _ in range(10):
-            redis.set("generatorIsActive", 1, ex=2)
+            redis.set("generatorIsActive", 1, ex=600)
             time.sleep(0.05)
         assert generated(redis) == count
         redis.rpush("messages", "one more")
