@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from subprocess import PIPE
 
 import pytest
@@ -23,7 +24,7 @@ def hold_flag(redis) -> None:
 
 def insist(task, number: int) -> None:
     """Signals until the task has ended: what comes soon after the first signal says nothing new."""
-    wait_until(lambda: task.send(number) or task.process.poll() is not None, "it ends", timeout=10)
+    wait_until(lambda: task.send(number) or task.process.poll() is not None, "it ends")
 
 
 @OTHER_SERVER
@@ -32,7 +33,8 @@ def test_a_task_finishes_what_it_has_in_hand_and_leaves_nothing_behind(server, r
     (tmp_path / "job.py").write_text(GATE)
     hold_flag(redis)
     redis.rpush("messages", "one", "fail two")
-    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "3")
+    # With the usual --wait a handler does not wait for a moment each few seconds, though it asks for more.
+    task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "3", "--wait", "60")
     wait_until((tmp_path / "started fail two").exists)
     wait_until(lambda: waits(redis), "its third worker waits for a message")
     task.send(number)
@@ -50,7 +52,8 @@ def test_a_task_finishes_what_it_has_in_hand_and_leaves_nothing_behind(server, r
 @ONE_SERVER
 @SIGNALS
 def test_a_generator_gives_the_flag_up_and_sends_its_last_total(server, redis, start, number) -> None:
-    task = start("--redis", server.url, "--interval", "1")
+    # It must not handle what it has pushed, as it would do if it lost the flag on a busy machine.
+    task = start("--redis", server.url, "--interval", "1", "--heartbeat", "20")
     wait_until(lambda: task.total("generated") > 50)
     task.send(number)
     assert task.wait() == 0
@@ -65,19 +68,20 @@ def test_a_generator_gives_the_flag_up_and_sends_its_last_total(server, redis, s
 @ONE_SERVER
 def test_while_a_generator_finishes_what_it_has_in_hand_another_one_generates(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(GATE)
-    options = ["--redis", server.url, "--interval", "20", "--heartbeat", "3", "--handle", "job:handle"]
+    options = ["--redis", server.url, "--interval", "20", "--heartbeat", "10", "--handle", "job:handle"]
     hold_flag(redis)
     redis.rpush("messages", "in hand")
     first = start(*options)
     wait_until((tmp_path / "started in hand").exists)
     redis.delete("generatorIsActive")
+    redis.publish("generatorIsActive", "")  # its next heartbeat would be up to 10 s later
     wait_until(first.is_generator)
     second = start(*options, "--concurrency", "1")
     assert second.task_id == 2
     began = time.monotonic()
     first.send(signal.SIGTERM)
     wait_until(second.is_generator)
-    assert time.monotonic() - began < 2.5, "the flag would have lived for 3 to 6 s"
+    assert time.monotonic() - began < 9, "the flag would have lived for 10 to 20 s"
     assert first.process.poll() is None
     (tmp_path / "go").touch()
     assert first.wait() == 0
@@ -118,7 +122,7 @@ def test_what_is_not_finished_within_the_grace_is_given_up(server, redis, start,
     began = time.monotonic()
     task.send(signal.SIGTERM)
     assert task.wait() == 0
-    assert 0.9 < time.monotonic() - began < 4
+    assert 0.9 < time.monotonic() - began < 9, "the usual grace is 10 s"
     assert "1 message was not finished within --grace 1" in task.stderr
 
 
@@ -151,7 +155,7 @@ def test_a_second_signal_ends_at_once(server, redis, start, tmp_path, number) ->
     (tmp_path / "job.py").write_text(GATE)
     hold_flag(redis)
     redis.rpush("messages", "endless")
-    task = start("--redis", server.url, "--handle", "job:handle", "--grace", "60")
+    task = start("--redis", server.url, "--handle", "job:handle", "--grace", "60", "--wait", "60")
     wait_until((tmp_path / "started endless").exists)
     wait_until(lambda: waits(redis), "the others wait for a message")
     task.send(signal.SIGTERM)
@@ -159,7 +163,7 @@ def test_a_second_signal_ends_at_once(server, redis, start, tmp_path, number) ->
     began = time.monotonic()
     insist(task, number)
     assert task.wait() == 128 + number
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30, "the grace is 60 s"
 
 
 @ONE_SERVER
@@ -168,7 +172,7 @@ def test_two_signals_at_once_are_one(server, redis, start, tmp_path) -> None:
     (tmp_path / "job.py").write_text(GATE)
     hold_flag(redis)
     redis.rpush("messages", "in hand")
-    task = start("--redis", server.url, "--handle", "job:handle")
+    task = start("--redis", server.url, "--handle", "job:handle", "--wait", "60")
     wait_until((tmp_path / "started in hand").exists)
     task.send(signal.SIGTERM)
     task.send(signal.SIGINT)
@@ -186,12 +190,12 @@ def test_a_second_signal_ends_a_task_whose_handler_computes_for_ever(server, red
     )
     hold_flag(redis)
     redis.rpush("messages", "endless")
-    task = start("--redis", server.url, "--handle", "job:handle")
+    task = start("--redis", server.url, "--handle", "job:handle", "--grace", "60")
     wait_until((tmp_path / "started").exists)
     began = time.monotonic()
     insist(task, signal.SIGTERM)
     assert task.wait() == 143
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30, "the grace is 60 s"
 
 
 @pytest.mark.serial
@@ -212,12 +216,14 @@ def test_an_idle_task_ends_at_once(server, redis, start, role: str) -> None:
         assert task.process.wait(PATIENCE) == 0
         took.append(time.monotonic() - began)
         redis.flushall()
-    assert min(took) < 0.5 and max(took) < 2, took
+    assert min(took) < 0.5 and median(took) < 2, took
 
 
 @ONE_SERVER
 def test_a_monitored_task_ends_when_its_monitor_is_gone(server, redis, start) -> None:
-    task = start("--redis", server.url, "--interval", "5", env={"GTASK_MONITORED": "1"}, stdin=PIPE)
+    task = start(
+        "--redis", server.url, "--interval", "5", "--heartbeat", "20", env={"GTASK_MONITORED": "1"}, stdin=PIPE
+    )
     task.process.stdin.write(b"what is written there means nothing\n")
     task.process.stdin.flush()
     wait_until(lambda: task.total("generated") > 5)
