@@ -25,31 +25,33 @@ def handle(message):
 
 @Clock.NEEDED
 @ONE_NEW_SERVER  # libfaketime and Debian's redis-server with its jemalloc do not bear each other
-def test_a_clock_that_steps_back_by_a_minute_delays_neither_a_replacement_nor_a_recovery(
+def test_a_clock_that_steps_back_by_ten_minutes_delays_neither_a_replacement_nor_a_recovery(
     new_server, start, tmp_path
 ) -> None:
     (tmp_path / "job.py").write_text(GATE)
     clock = Clock(tmp_path)
     server = new_server(clock=clock)
-    options = ["--redis", server.url, "--heartbeat", "0.5", "--interval", "60000", "--delivery", "at-least-once"]
+    # Any of them can generate or hold the message: on a busy machine they may change places, and their ids.
+    options = ["--redis", server.url, "--heartbeat", "0.5", "--interval", "60000", "--delivery", "at-least-once",
+               "--handle", "job:handle"]  # fmt: skip
     generator = start(*options)
     wait_until(generator.is_generator)
     with server.client() as redis:
-        holder = start(*options, "--handle", "job:handle")
+        holder = start(*options)
         redis.rpush("messages", "held")
         wait_until((tmp_path / "started").exists)
         before = redis.time()[0]
         survivor = start(*options)
-        assert survivor.task_id == 3
+        assert survivor.task_id
         for task in (generator, holder):
             task.send(signal.SIGKILL)
-        clock.set(-60)
+        clock.set(-600)
         began = time.monotonic()
-        wait_until(survivor.is_generator, "another one generates", timeout=20)
-        wait_until(lambda: redis.hkeys("tasks:members") == [b"3"], "the dead are reaped", timeout=20)
+        wait_until(survivor.is_generator, "another one generates")
+        wait_until(lambda: redis.hkeys("tasks:members") == [b"%d" % survivor.task_id], "the dead are reaped")
         assert redis.time()[0] < before, "the clock did not step, so this test has shown nothing"
         print(f"all is well after {time.monotonic() - began:.1f} s")
-        assert not redis.exists("inflight:2")
+        assert set(redis.keys("inflight:*")) <= {b"inflight:%d" % survivor.task_id}
 
 
 @Clock.NEEDED
@@ -64,10 +66,10 @@ def test_a_message_that_is_to_come_again_does_so_in_time_though_the_clock_steps_
         redis.set("generatorIsActive", 1, ex=600)
         redis.rpush("messages", "m")
         start("--redis", server.url, "--heartbeat", "0.5", "--delivery", "at-least-once", "--handle", "job:handle",
-              "--retries", "1", "--backoff", "4s..4s")  # fmt: skip
+              "--retries", "1", "--backoff", "8s..8s")  # fmt: skip
         wait_until(lambda: redis.exists("messages:later"))
         before = redis.time()[0]
         clock.set(-600)
-        wait_until(lambda: redis.hget("totals", "processed") == b"1", "it comes again", timeout=20)
+        wait_until(lambda: redis.hget("totals", "processed") == b"1", "it comes again")
         assert redis.time()[0] < before, "the clock did not step, so this test has shown nothing"
         assert (tmp_path / "tries").read_text() == ".."
