@@ -21,7 +21,7 @@ def test_tasks_and_commands_follow_the_slot_to_another_node(new_server, start):
         for node in (one, two):
             wait_until(lambda node=node: b"cluster_state:ok" in raw(node, "CLUSTER", "INFO"), "the cluster")
 
-        options = ["--redis", first.tcp_url, "--namespace", NAMESPACE, "--interval", "20"]
+        options = ["--redis", first.tcp_url, "--namespace", NAMESPACE, "--interval", "20", "--heartbeat", "5"]
         generator = start(*options)
         wait_until(lambda: generator.total("generated") > 3, "messages")
         handler = start(*options)

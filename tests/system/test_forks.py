@@ -25,12 +25,12 @@ log = os.open("log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 children = os.open("children", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 def work():
-    time.sleep(0.7)
+    time.sleep(1.3)
     os.write(children, b"worked\\n")
 
 def run_subprocess():
     import subprocess
-    subprocess.run(["sleep", "0.7"], check=True)
+    subprocess.run(["sleep", "1.3"], check=True)
     os.write(children, b"worked\\n")
 
 def process(target=work):
@@ -142,9 +142,9 @@ def test_a_handler_that_forks_loses_nothing_and_doubles_nothing(
         "--delivery",
         delivery,
         "--heartbeat",
-        "0.5",
+        "1",
         "--wait",
-        "0.5",
+        "1",
     ]
     tasks = [start(*options, env={"WAY": way}) for _ in range(2)]
     assert {task.task_id for task in tasks} == {1, 2}, "both are there before the work begins"
@@ -172,7 +172,7 @@ def test_a_handler_that_forks_loses_nothing_and_doubles_nothing(
 
 # An executor may hold the loop until its processes have begun. On a busy machine that takes longer than a short term.
 @ONE_SERVER
-@pytest.mark.parametrize(("way", "heartbeat"), [("process", "0.5"), ("returns", "0.5"), ("executor", "5")])
+@pytest.mark.parametrize(("way", "heartbeat"), [("process", "1"), ("returns", "1"), ("executor", "5")])
 def test_a_generate_that_forks_makes_no_gap_and_no_repeat(
     server, redis, start, tmp_path, way: str, heartbeat: str
 ) -> None:
