@@ -118,7 +118,7 @@ def test_whatever_can_be_called_with_one_argument_works(server, redis, start, tm
     task = start("--redis", server.url, "--handle", f"jobs:{function}")
     wait_until(lambda: task.total("processed") == 1)
     assert (tmp_path / "done m").exists()
-    assert not redis.exists("errors")
+    assert task.total("processed", "errors") == 0, redis.lrange("errors", 0, -1)
 
 
 # -- modules that cannot be imported, or are not those that were meant
