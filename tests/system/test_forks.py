@@ -170,15 +170,14 @@ def test_a_handler_that_forks_loses_nothing_and_doubles_nothing(
     assert int(redis.get("taskId")) == 2, "a copied heartbeat took an id"
 
 
-# An executor may hold the loop until its processes have begun. On a busy machine that takes longer than a short term.
+# The heartbeat is long: on a busy machine the task may stand still, or an executor holds the loop until its processes
+# have begun, for longer than a short term.
 @ONE_SERVER
-@pytest.mark.parametrize(("way", "heartbeat"), [("process", "1"), ("returns", "1"), ("executor", "5")])
-def test_a_generate_that_forks_makes_no_gap_and_no_repeat(
-    server, redis, start, tmp_path, way: str, heartbeat: str
-) -> None:
+@pytest.mark.parametrize("way", ["process", "returns", "executor"])
+def test_a_generate_that_forks_makes_no_gap_and_no_repeat(server, redis, start, tmp_path, way: str) -> None:
     (tmp_path / "job.py").write_text(JOB)
     options = ["--redis", server.url, "--generate", "job:generate", "--handle", "job:only_logs", "--interval", "0",
-               "--heartbeat", heartbeat]  # fmt: skip
+               "--heartbeat", "5"]  # fmt: skip
     generator = start(*options, env={"WAY": way})
     wait_until(generator.is_generator)
     wait_until(lambda: redis.hget("generator", "last") == str(MESSAGES).encode(), "all messages")
