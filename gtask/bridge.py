@@ -28,6 +28,7 @@ from gevent.monkey import get_original
 from gtask.aio import Drawing
 from gtask.asyncio_loop import Loop
 from gtask.places import frames_of, in_brackets, place_in, place_of
+from gtask.standstill import within
 from gtask.text import one_line
 
 log = logging.getLogger(__name__)
@@ -271,7 +272,7 @@ class _Bridge:
         """Cancels what was not finished and gives it time to run its `finally:`. Nobody is told of it any more."""
         self.over = True
         self.loop.call_soon_threadsafe(lambda: self.loop.create_task(self._close()))
-        self._closed.acquire(timeout=LAST_CALL)
+        within(LAST_CALL, lambda step: self._closed.acquire(timeout=step))
 
     async def _close(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

@@ -30,6 +30,7 @@ from gtask.items import Generate, Item, NoMessage, encoded, is_no_stream
 from gtask.outage import Line
 from gtask.places import in_brackets, place_in, place_of, place_of_suspended
 from gtask.protocol import Totals
+from gtask.standstill import joined
 from gtask.store import ALWAYS_ACCEPTED
 from gtask.text import one_line, printable, shortened, to_bytes
 from gtask.yielding import SLICE, let_others_run
@@ -121,8 +122,7 @@ class Generator:
         draw = gevent.spawn(self._draw_and_close)
         self._halt.wait()
         get_hub().loop.run_callback(self._interrupt, draw)
-        draw.join(timeout=self._grace)
-        living = "" if draw.dead else place_in(draw.gr_frame) or "in a library"
+        living = "" if joined(draw, self._grace) else place_in(draw.gr_frame) or "in a library"
         self._drawing = False
         self._work.set()
         push.join()

@@ -16,6 +16,7 @@ from gevent.monkey import get_original
 
 from gtask import log
 from gtask.places import in_brackets, place_of
+from gtask.standstill import within
 
 TIME = 3.0  # seconds for all exit functions together
 
@@ -39,7 +40,7 @@ def leave(code: int) -> NoReturn:
 
 def _leave_in_time(code: int) -> None:
     """Ends the process when the time is over. A native thread does it, because an exit function may hold the loop."""
-    get_original("time", "sleep")(TIME)
+    within(TIME, get_original("time", "sleep"))
     log.say(f"the exit functions have not ended within {TIME:g} s; leaving without them")
     _end(code)
 

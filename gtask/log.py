@@ -13,6 +13,8 @@ from typing import Any
 
 from gevent.monkey import get_original
 
+from gtask.standstill import within
+
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 LAST_WORDS = 1.0  # seconds that a process which ends waits for a reader of stderr
@@ -57,7 +59,7 @@ class Lines:
             written = get_original("_thread", "allocate_lock")()
             written.acquire()
             self._waiting.put(written)
-            written.acquire(timeout=seconds)
+            within(seconds, lambda step: written.acquire(timeout=step))
 
     def _put_dropped(self) -> None:
         if self._dropped:

@@ -20,6 +20,7 @@ from gtask.exceptions import GtaskError, NotMember, Trouble
 from gtask.handler import Handler
 from gtask.membership import Membership
 from gtask.places import where_in
+from gtask.standstill import within
 from gtask.store import Store, backoff
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class StandIn:
             left.release()
 
         _start_thread(leave, ())
-        left.acquire(timeout=seconds)
+        within(seconds, lambda step: left.acquire(timeout=step))
 
     def start(self) -> None:
         """Starts the thread."""

@@ -42,6 +42,7 @@ from gtask.recovery import Recovery
 from gtask.report import Reporter, Writer
 from gtask.server_clock import ServerClock
 from gtask.stand_in import StandIn
+from gtask.standstill import joined
 from gtask.store import Member, Store, backoff
 from gtask.supply import Supply
 from gtask.watch import LoopWatch
@@ -273,14 +274,12 @@ class Task:
     def _end(self) -> None:
         try:
             longest = self._config.grace + LAST_CALL
-            finishing = self._spawn("finish", self._finish)
-            finishing.join(timeout=longest)
-            if not finishing.ready():
+            if not joined(self._spawn("finish", self._finish), longest):
                 log.warning("Redis has not answered; ending %g s after this was asked for, without having told it all "
                             "that is finished", longest)  # fmt: skip
             if self._writer is not None and self._writing is not None:
                 self._writer.stop()
-                self._writing.join(timeout=LAST_REPORT)
+                joined(self._writing, LAST_REPORT)
         finally:
             self._events.put(Ended())
 
@@ -296,7 +295,7 @@ class Task:
         if self._generator is not None:
             self._generator.stop()
         if self._generating is not None:
-            self._generating.join(timeout=self._term_grace + JOIN)
+            joined(self._generating, self._term_grace + JOIN)
         with suppress(Trouble, WrongType):  # Redis is away, or holds another program's data; the flag expires by itself
             self._line.of("release").retry(self._election.resign)
         if unfinished := self._handler.finish(deadline):

@@ -10,6 +10,7 @@ from subprocess import PIPE
 
 import pytest
 
+from gtask.task import LAST_CALL
 from tests.servers import ONE_SERVER, OTHER_SERVER
 from tests.tasks import GATE, PATIENCE, wait_until, waits
 
@@ -124,6 +125,29 @@ def test_what_is_not_finished_within_the_grace_is_given_up(server, redis, start,
     assert task.wait() == 0
     assert 0.9 < time.monotonic() - began < 9, "the usual grace is 10 s"
     assert "1 message was not finished within --grace 1" in task.stderr
+
+
+@ONE_SERVER
+@pytest.mark.parametrize(("delivery", "where"), [("at-most-once", "errors"), ("at-least-once", "messages")])
+def test_a_task_that_stood_still_until_its_grace_was_over_tells_redis_what_was_not_finished(
+    server, redis, start, tmp_path, delivery: str, where: str
+) -> None:
+    """Somebody has stopped it, or its machine slept."""
+    (tmp_path / "job.py").write_text(GATE)
+    hold_flag(redis)
+    redis.rpush("messages", "endless")
+    task = start("--redis", server.url, "--handle", "job:handle", "--grace", "1", "--delivery", delivery)
+    wait_until((tmp_path / "started endless").exists)
+    wait_until(lambda: waits(redis), "a worker that waits for the next message")
+    task.send(signal.SIGTERM)
+    wait_until(lambda: not waits(redis), "the end has begun")
+    task.send(signal.SIGSTOP)
+    time.sleep(1 + LAST_CALL + 0.5)  # it is the time itself that matters
+    task.send(signal.SIGCONT)
+    assert task.wait() == 0, task.stderr
+    assert redis.llen(where) == 1
+    assert not redis.exists("tasks", "tasks:members", "inflight:1"), "it has left"
+    assert "Redis has not answered" not in task.stderr
 
 
 @ONE_SERVER
