@@ -252,7 +252,7 @@ def test_a_second_after_its_task_was_killed_nothing_of_a_command_lives(job, comm
     it = job()
     it.push(command)
     it.has("started")
-    assert len(it.processes) >= 2
+    wait_until(lambda: len(it.processes) >= 2, "the guard and its command")  # while one calls exec it shows nothing
     it.task.send(signal.SIGKILL)
     wait_until(lambda: not it.processes, "the end of all", timeout=1)
 
