@@ -2,14 +2,19 @@
 
 A clock goes on meanwhile. Whoever looked at it once, at the end, would take for late what had no chance to come: a
 Redis that was not even asked, a generate that could not run. So these limits are waited for in steps, and a time for
-which the whole process stood still counts as one of them.
+which the whole process stood still counts as one of them. A thread that waits for nothing but the clock can even see
+for how long that was.
 """
 
+import sys
 from collections.abc import Callable
+from resource import RUSAGE_THREAD, getrusage
+from time import monotonic
 
 from gevent import Greenlet
 
 STEP = 0.25  # seconds
+NOTED = 0.5  # seconds: a thread of a process that runs may come too late by less
 
 
 def within(seconds: float, wait: Callable[[float], object]) -> bool:
@@ -30,3 +35,39 @@ def joined(greenlet: Greenlet, seconds: float) -> bool:
         return bool(greenlet.ready())
 
     return join(0) or within(seconds, join)
+
+
+class Running:
+    """A clock that goes only while the process runs. A thread keeps it that waits for nothing but the time: where it
+    comes too late, nothing has run, unless C code kept Python's lock (the GIL). Who waits for that wakes all the time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._stood_still = 0.0
+        self._due = clock()  # when the thread is to be here again
+        self._woken = 0
+
+    def now(self) -> float:
+        """For any thread, in seconds."""
+        return self._clock() - self._stood_still
+
+    def look(self) -> float:
+        """The same for the thread that keeps this clock, after it has waited."""
+        now = self._clock()
+        late = now - self._due
+        woken, self._woken = self._woken, _times_woken()
+        if late >= NOTED and self._woken - woken < 0.1 * late / sys.getswitchinterval():
+            self._stood_still += late
+        self._due = now
+        return now - self._stood_still
+
+    def wait(self, seconds: float) -> float:
+        """Notes that it is going to wait for so long after its look, and returns that."""
+        self._due += seconds
+        return seconds
+
+
+def _times_woken() -> int:
+    """How often the calling thread has waited and was woken."""
+    return getrusage(RUSAGE_THREAD).ru_nvcsw

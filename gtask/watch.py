@@ -10,9 +10,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic
 from types import FrameType
 
 from gevent import get_hub
@@ -23,6 +22,7 @@ from gtask.exceptions import EXIT_SIGNAL_BASE, EXIT_SOFTWARE, EXIT_STUCK
 from gtask.places import where_in
 from gtask.protocol import SAME_WISH
 from gtask.stand_in import StandIn
+from gtask.standstill import Running
 
 LATE = 0.1  # seconds: when the loop has not turned for so long, something holds it
 TOLD_AFTER = 2.0  # seconds until the log says who holds it, and again each time that this has doubled
@@ -43,6 +43,7 @@ class LoopWatch:
         self._grace = grace
         self._main = get_original("_thread", "get_ident")()
         self._loop = get_hub().loop
+        self._clock = Running()  # of all times here: who stood still with the whole process has held nothing
         self._asked: float | None = None  # when the loop was asked for a sign of life; None: it has given it
         self._ask_at = 0.0
         self._tell_at = TOLD_AFTER
@@ -87,7 +88,7 @@ class LoopWatch:
 
     def ending(self) -> None:
         """The end was asked for."""
-        self._ending = self._ending or monotonic()
+        self._ending = self._ending or self._clock.now()
 
     def stop(self) -> None:
         """The loop is watched no more, because the process ends by itself from here on. A second signal still ends it
@@ -109,14 +110,7 @@ class LoopWatch:
             poll.register(self._read, select.POLLIN)
             wait = 0.0
             while True:
-                for _ in poll.poll(1000 * wait):
-                    # Users' code may have closed the pipe. Its number is then free, or that of another file, such as
-                    # the connection over which the messages in hand are given back; what comes there is not for us.
-                    if not os.path.samestat(os.fstat(self._read), self._pipe):
-                        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-                    for number in os.read(self._read, 64):
-                        self._signal(number)
-                wait = self._look(monotonic())
+                wait = self._turn(poll.poll, wait)
         except BaseException as error:
             if isinstance(error, OSError) and error.errno == errno.EBADF:
                 strays.say_closed(error)
@@ -126,6 +120,19 @@ class LoopWatch:
                 log.say(f"the watch over the event loop has failed: {error!r}; ending")
             self._ask_to_end(EXIT_SOFTWARE)
 
+    def _turn(self, poll: Callable[[float], Sequence[object]], wait: float) -> float:
+        """Waits for signals, for so many seconds at most, and looks. Returns the seconds until the next look."""
+        signalled = poll(1000 * self._clock.wait(wait))
+        now = self._clock.look()
+        for _ in signalled:
+            # Users' code may have closed the pipe. Its number is then free, or that of another file, such as the
+            # connection over which the messages in hand are given back; what comes there is not for us.
+            if not os.path.samestat(os.fstat(self._read), self._pipe):
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            for number in os.read(self._read, 64):
+                self._signal(number)
+        return self._look(now)
+
     def _signal(self, number: int) -> None:
         """The first signal begins the graceful end. A later one ends the process at once."""
         if number not in signals.ENDING:
@@ -133,11 +140,11 @@ class LoopWatch:
         if self._end is None:
             os._exit(EXIT_SIGNAL_BASE + number)
         if self._signalled is None:
-            self._signalled = monotonic()
+            self._signalled = self._clock.now()
             self.ending()
             self._start_no_more()
             self._ask_to_end()
-        elif monotonic() - self._signalled >= SAME_WISH:
+        elif self._clock.now() - self._signalled >= SAME_WISH:
             os._exit(EXIT_SIGNAL_BASE + number)
 
     def _ask_to_end(self, *code: int) -> None:
@@ -150,6 +157,8 @@ class LoopWatch:
         """Looks whether the loop has turned, and does what is due if not. Returns the seconds until the next look."""
         if self._over:
             return self._heartbeat
+        if self._ending is not None:
+            self._ending = min(self._ending, now)  # it was asked for before the clock knew that all had stood still
         asked = self._asked
         if asked is not None:
             self._held(now - asked, now)
@@ -186,8 +195,7 @@ class LoopWatch:
             self._stand_in.late(held, holder, ending=ending, over=ending and left <= 0 and held >= OVER)
         if not ending or left > 0:
             return
-        # A loop that turns again ends its task in order: whoever held it until now has nothing to do with that. For how
-        # long that was says nothing, for perhaps the whole process stood still, and this thread, too.
+        # A loop that turns again ends its task in order: whoever held it until now has nothing to do with that.
         if self._stuck is None:
             self._stuck = now
         if now - self._stuck >= FORCE:

@@ -219,6 +219,24 @@ def test_it_is_said_who_holds_the_loop(server, redis, start, tmp_path) -> None:
         assert redis.zcard(f"{holder}:tasks") == 1
 
 
+def test_while_the_whole_process_stands_still_nobody_holds_the_loop(server, redis, start, tmp_path) -> None:
+    (tmp_path / "jobs.py").write_text(JOBS)
+    handles_only(redis)
+    gate = make_gate("compute", tmp_path)
+    redis.rpush("messages", "compute_for_gate", "note")
+    task = start(*options(server, "--concurrency", "1", "--log-level", "ERROR"))
+    wait_until(lambda: redis.llen("messages") < 2, "it has taken it")
+    time.sleep(0.5)  # it holds the loop, and the thread has seen that
+    task.send(signal.SIGSTOP)
+    time.sleep(6)
+    task.send(signal.SIGCONT)
+    time.sleep(0.5)
+    gate.write_text("")
+    wait_until((tmp_path / "noted").exists)
+    said = re.findall(r"nothing else has run here for (\d+\.\d) s", task.stderr)
+    assert all(float(seconds) < 6 for seconds in said), "of these 6 s nobody was held up"
+
+
 # -- import
 
 BLOCKED_IMPORT = """
