@@ -83,8 +83,10 @@ class LoopWatch:
         """The heartbeat's greenlet has just sent one, so the loop turns."""
         if self._stand_in is not None:
             self._stand_in.beaten()
-        with suppress(OSError):  # users' code has closed it, which the thread finds out
-            signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)  # users' asyncio may have taken it away
+        # Users' code may have closed the pipe, which the thread finds out. No signal may go to what has its number now.
+        with suppress(OSError):
+            if self._is_pipe(self._write):
+                signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)  # users' asyncio may have taken it away
 
     def ending(self) -> None:
         """The end was asked for."""
@@ -101,6 +103,10 @@ class LoopWatch:
         close = get_original("os", "close")  # gevent's own would leave it to the loop, which is the parent's
         close(self._read)
         close(self._write)
+
+    def _is_pipe(self, fd: int) -> bool:
+        """Raises OSError when it is closed."""
+        return os.path.samestat(os.fstat(fd), self._pipe)  # both ends have the same
 
     # -- in the thread
 
@@ -127,9 +133,10 @@ class LoopWatch:
         for _ in signalled:
             # Users' code may have closed the pipe. Its number is then free, or that of another file, such as the
             # connection over which the messages in hand are given back; what comes there is not for us.
-            if not os.path.samestat(os.fstat(self._read), self._pipe):
+            numbers = os.read(self._read, 64) if self._is_pipe(self._read) else b""
+            if not numbers:  # the same for its other end
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-            for number in os.read(self._read, 64):
+            for number in numbers:
                 self._signal(number)
         return self._look(now)
 

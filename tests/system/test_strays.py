@@ -50,6 +50,8 @@ def handle(message):
                 os.close(fd)
         others = os.pipe()
         os.write(others[1], b"not a signal")
+    elif word == "deafens":
+        os.close(signal.set_wakeup_fd(-1))
     elif word == "held":
         while not os.path.exists("go"):
             time.sleep(0.3)
@@ -195,7 +197,7 @@ def test_at_most_once_the_record_of_what_was_not_finished_says_that_the_event_lo
 
 @ONE_SERVER
 @pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
-@pytest.mark.parametrize("word", ["closes", "unplugs"])
+@pytest.mark.parametrize("word", ["closes", "deafens", "unplugs"])
 def test_closing_descriptors_that_are_not_one_s_own_ends_the_task_with_a_line_and_costs_nothing(
     server, redis, start, log, word: str, delivery: str
 ) -> None:
