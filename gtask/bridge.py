@@ -96,8 +96,8 @@ class _Work:
                 self._bridge.to_loop.call(self._cancel)
 
     def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        if self._task is not None:  # one that is cancelled before its first step never answers, and this comes after it
+            self._bridge.loop.call_soon(self._task.cancel)
 
     def _frames(self) -> Iterator[FrameType]:
         return frames_of(self._task.get_coro()) if self._task is not None else iter(())

@@ -2,6 +2,7 @@
 functions holds for them."""
 
 import json
+import os
 import re
 import signal
 import ssl
@@ -367,6 +368,28 @@ def test_a_coroutine_that_takes_longer_than_timeout_is_cancelled_and_named_where
     for message, place in places.items():
         assert found[message] == f"time-out: not handled within --timeout 3 (job.py:{place})"
         assert (tmp_path / f"closed {message}").exists()
+
+
+def test_a_coroutine_whose_time_is_over_before_it_could_begin_fails_too(server, redis, start, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(
+        "import ctypes, os, pathlib\n"
+        "libc = ctypes.CDLL(None)\n"
+        "async def handle(message):\n"
+        "    if message == 'holds':\n"
+        "        pathlib.Path('holds').touch()\n"
+        "        libc.open(b'pipe', os.O_RDONLY)\n"
+    )
+    handles_only(redis)
+    os.mkfifo(tmp_path / "pipe")
+    task = start("--redis", server.url, "--handle", "job:handle", "--timeout", "1")
+    redis.rpush("messages", "holds")
+    wait_until((tmp_path / "holds").exists)
+    redis.rpush("messages", "waits")
+    wait_until(lambda: redis.llen("messages") == 0, "it has taken it")
+    time.sleep(2)  # more than its timeout
+    (tmp_path / "pipe").write_text("")
+    wait_until(lambda: task.total("processed") == 2, "both have ended")
+    assert failures(redis, task)["waits"] == "time-out: not handled within --timeout 1"
 
 
 # -- libraries
