@@ -168,10 +168,11 @@ class Stream(_Work):
     def close(self) -> None:
         """Closes the generator, which may wait. Raises what it raises then."""
         self._items.clear()
+        ours = self._thrown is not None  # it came with an answer, so the generator may meet its own cancellation here
         if self._begun and self._end is None:
             self._ask(more=False)
         end, self._end, self._begun = self._end, StopIteration(), True
-        if end is not None and not isinstance(end, StopIteration):
+        if end is not None and not isinstance(end, (StopIteration, asyncio.CancelledError) if ours else StopIteration):
             self._raise(end)
 
     @property
