@@ -223,7 +223,7 @@ def test_a_busy_generate_does_not_starve_the_heartbeat(server, redis, start, tmp
         wait_until(lambda: len(monitor.of("SET", "generatorIsActive")) >= 5, "five heartbeats")
         beats = [e.at for e in monitor.of("SET", "generatorIsActive")]
         numbers = [int(m) for e in monitor.of("RPUSH", "messages") for m in e.words[2:]]
-    assert median(b - a for a, b in pairwise(beats)) < 1.5 * 2, "the thread beats that stands in after 1.5 T"
+    assert median(b - a for a, b in pairwise(beats)) < 1.5 * 2, "after 1.5 T the thread that stands in would beat"
     assert len(monitor.of("SET", "generatorIsActive", "1", "NX")) == 1, "it was elected anew"
     assert len(numbers) > 50 and numbers == list(range(1, len(numbers) + 1))
 
@@ -237,7 +237,7 @@ def test_a_busy_handler_does_not_starve_the_heartbeat(server, redis, start, tmp_
         task = start("--redis", server.url, "--handle", "job:handle", "--heartbeat", "2")
         wait_until(lambda: len(monitor.of("SET", "generatorIsActive")) >= 5, "five heartbeats")
         beats = [e.at for e in monitor.of("SET", "generatorIsActive")]
-    assert median(b - a for a, b in pairwise(beats)) < 1.5 * 2, "the thread beats that stands in after 1.5 T"
+    assert median(b - a for a, b in pairwise(beats)) < 1.5 * 2, "after 1.5 T the thread that stands in would beat"
     assert redis.llen("messages") > 0, "it had nothing to do, so this test has shown nothing"
     wait_until(lambda: task.total("processed") > 50)
 
