@@ -269,13 +269,17 @@ def test_exit_functions_have_3_seconds(server, redis, start, tmp_path, way: str)
     (tmp_path / "job.py").write_text(
         f"import atexit, ctypes, time\natexit.register({wait}, 60)\ndef handle(message): pass\n"
     )
-    task = start("--redis", server.url, "--handle", "job:handle")
-    assert task.task_id
-    began = time.monotonic()
-    task.send(signal.SIGTERM)
-    assert task.wait() == 0
-    assert 2.9 < time.monotonic() - began < 40, "and not 60 s"
-    assert "gtask: the exit functions have not ended within 3 s" in task.stderr
+
+    def end() -> float:
+        task = start("--redis", server.url, "--handle", "job:handle")
+        assert task.task_id
+        began = time.monotonic()
+        task.send(signal.SIGTERM)
+        assert task.wait() == 0
+        assert "gtask: the exit functions have not ended within 3 s" in task.stderr
+        return time.monotonic() - began
+
+    assert any(2.9 < end() < 6 for _ in range(3)), "once is enough: what disturbs makes it later"
 
 
 def test_a_thread_of_a_module_does_not_hold_up_an_end_at_the_start(server, start, tmp_path) -> None:
