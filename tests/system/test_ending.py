@@ -34,7 +34,7 @@ def test_a_task_finishes_what_it_has_in_hand_and_leaves_nothing_behind(server, r
     (tmp_path / "job.py").write_text(GATE)
     hold_flag(redis)
     redis.rpush("messages", "one", "fail two")
-    # With the usual --wait a handler does not wait for a moment each few seconds, though it asks for more.
+    # With the usual --wait there is a moment every few seconds in which nobody waits, though the task asks for more.
     task = start("--redis", server.url, "--handle", "job:handle", "--concurrency", "3", "--wait", "60")
     wait_until((tmp_path / "started fail two").exists)
     wait_until(lambda: waits(redis), "its third worker waits for a message")
