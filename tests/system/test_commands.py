@@ -219,7 +219,7 @@ def test_what_a_command_leaves_in_its_group_is_ended(job) -> None:
 
 def test_what_a_command_leaves_in_its_group_may_end_by_itself(job) -> None:
     it = job()
-    # It waits for the end of the command, and starts no process for that: it has a second.
+    # What is left behind waits for the end of the command. It starts no process for that, because it has only a second.
     it.push("sh -c '(while kill -0 $$; do :; done; echo late >> late; echo more) 2>/dev/null &'")
     it.handled()
     assert (it.folder / "late").exists()

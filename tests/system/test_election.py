@@ -289,7 +289,8 @@ def test_a_generator_whose_generate_has_ended_stays_generator(server, redis, sta
 
 
 def test_a_program_that_speaks_only_the_source_s_commands_takes_part(server, redis, start) -> None:
-    # A program lets its flag live for 2 s. This one is slow where the machine is busy, and it ends when it says so.
+    # Such a program gives its flag 2 s. Here it is this test, which a busy machine may hold up for longer; so its flag
+    # lives on until the test lets it end.
     redis.set("generatorIsActive", 1, nx=True, ex=600)
     with server.monitor() as monitor:
         task = start("--redis", server.url, "--interval", "5")

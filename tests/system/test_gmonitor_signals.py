@@ -20,7 +20,8 @@ def test_two_signals_at_once_are_one(run: Run) -> None:
     """`timeout` signals its child and, in the same instant, its child's group. (The kernel merges equal ones.)"""
     with plain(*run.command("careful", tasks=1)) as process:
         wait_for_line(process, "is the generator")
-        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):  # so both wait for it
+        # It is stopped meanwhile, so that both have come when it goes on.
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
             process.send_signal(number)
         assert process.wait(PATIENCE) == 0
     assert (run.folder / "first").exists() and not (run.folder / "second").exists()

@@ -15,7 +15,7 @@ import gc, os, pathlib, signal, sys, time
 import gevent
 
 def on_alarm(number, frame):
-    if gevent.getcurrent() is gevent.get_hub():  # it raises in whoever is at work, and that is to be nobody's handler
+    if gevent.getcurrent() is gevent.get_hub():  # not in a user's handler: it raises in whatever runs when it comes
         raise TimeoutError("too slow")
     signal.setitimer(signal.ITIMER_REAL, 0.2)
 

@@ -17,7 +17,7 @@ from tests.tasks import CommandLines, TaskProcess, wait_until
 
 AT_ONCE = ("--heartbeat", "0.5", "--handle", "builtins:len", "--wait", "1")
 QUICKLY = (*AT_ONCE, "--interval", "0")
-# Where a term that ends only because a heartbeat was late would be taken for another one: the flag lives for 4 s.
+# For tests that would take a term for a failed one if it ended because of a late heartbeat: the flag lives for 4 s.
 STEADILY = ("--heartbeat", "2", *QUICKLY[2:])
 
 
@@ -114,7 +114,7 @@ def test_the_task_that_failed_handles_on_and_leaves_the_next_term_to_another_one
         "    yield\n"
     )
     redis.set("generatorIsActive", 1, ex=600)
-    pace = ("--heartbeat", "4", *QUICKLY[2:])  # seconds by which a machine may be late here
+    pace = ("--heartbeat", "4", *QUICKLY[2:])  # who has failed waits so much longer: a machine may be late by as much
     second, first = run(pace=pace), run(pace=pace)
     wait_until(lambda: first.task_id and second.task_id)
     second.send(signal.SIGSTOP)  # to start it later would take longer than the pause, on a busy machine
