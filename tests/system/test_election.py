@@ -105,12 +105,17 @@ def test_a_handler_asks_for_the_flag_as_long_as_it_runs_and_its_generator_renews
 @pytest.mark.serial
 @ONE_SERVER
 def test_the_first_message_comes_at_once_and_then_one_each_interval(server, redis, start) -> None:
-    with server.monitor() as monitor:
-        start("--redis", server.url, "--interval", "1000")
-        wait_until(lambda: len(pushed(monitor)) >= 5, "five messages")
-        [elected] = [e.at for e in monitor.of("SET", "generatorIsActive", "1", "NX")][:1]
-        times = [e.at for e in monitor.of("RPUSH", "messages")]
-    assert times[0] - elected < 0.9, "the first one has waited for the interval"
+    late = []
+    for messages in (1, 1, 5):
+        redis.flushall()
+        with server.monitor() as monitor:
+            task = start("--redis", server.url, "--interval", "1000")
+            wait_until(lambda: len(pushed(monitor)) >= messages, "messages")  # noqa: B023
+            [elected] = [e.at for e in monitor.of("SET", "generatorIsActive", "1", "NX")][:1]
+            times = [e.at for e in monitor.of("RPUSH", "messages")]
+        task.kill()
+        late.append(times[0] - elected)
+    assert min(late) < 0.25 and median(late) < 0.9, "the first one has waited for the interval, or a part of it"
     assert median(b - a for a, b in pairwise(times)) == pytest.approx(1, abs=0.05)
     assert times[4] - times[0] > 4 * 1 - 0.1, "more than one each interval"
 
