@@ -288,7 +288,7 @@ def test_no_color_is_obeyed_and_the_generator_still_stands_out(run: Run) -> None
     with start(run, environ={"NO_COLOR": "1"}) as terminal:
         assert not colour.search(terminal.raw)
         # Without colours the heading and the last line stand there all the same; a picture may be half drawn at first.
-        terminal.wait_for(lambda text: re.match(r".*\n.*\n {4}.*taskId(.|\n)*end generator$", text))
+        terminal.wait_for(lambda text: re.match(r".*\n.*\n +pid +taskId(.|\n)*end generator$", text))
         terminal.press("q")
         terminal.wait()
     with start(run) as terminal:

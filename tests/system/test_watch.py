@@ -242,7 +242,8 @@ def test_while_the_whole_process_stands_still_nobody_holds_the_loop(server, redi
 BLOCKED_IMPORT = """
 import ctypes, pathlib
 pathlib.Path("importing").touch()
-ctypes.CDLL(None).sleep(60)
+while True:  # a signal ends a sleep
+    ctypes.CDLL(None).sleep(60)
 def handle(message): pass
 """
 
@@ -252,7 +253,7 @@ def test_an_import_that_never_ends_is_said_and_ends_with_the_first_signal(server
     (tmp_path / "jobs.py").write_text(BLOCKED_IMPORT)
     task = start(*options(server))
     wait_until((tmp_path / "importing").exists)
-    wait_until(lambda: re.search(r"nothing else has run here for \d\.\d s: jobs\.py:4 <module>", task.stderr))
+    wait_until(lambda: re.search(r"nothing else has run here for \d\.\d s: jobs\.py:5 <module>", task.stderr))
     task.send(number)
     assert task.wait(40) == 128 + number
 
