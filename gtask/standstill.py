@@ -38,15 +38,18 @@ def joined(greenlet: Greenlet, seconds: float) -> bool:
 
 
 class Running:
-    """A clock that goes only while the process runs. A thread keeps it that waits for nothing but the time: where it
-    comes too late, nothing has run, unless C code kept Python's lock (the GIL). Who waits for that wakes all the time.
+    """A clock that goes only while the process runs. It is kept by a thread that waits for nothing but the time: when
+    that thread is late, the whole process stood still.
+
+    Or C code kept Python's lock (the GIL) from the thread, and that counts as running. The two can be told apart,
+    because Python wakes a thread that waits for the lock at each switch interval, so that it asks for the lock again.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._stood_still = 0.0
         self._due = clock()  # when the thread is to be here again
-        self._woken = 0
+        self._woken = 0  # how often the thread was woken until its last look
 
     def now(self) -> float:
         """For any thread, in seconds."""
