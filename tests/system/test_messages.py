@@ -88,6 +88,7 @@ def test_one_s_own_job_goes_as_fast_as_it_is_handled_unless_it_is_told_otherwise
     assert redis.llen("messages") == 1000
 
 
+@ONE_SERVER
 @pytest.mark.parametrize("interval", ["0", "1"])
 def test_the_generator_pauses_while_the_backlog_is_full(server, redis, start, interval: str) -> None:
     # A flag of six seconds outlives a pause. Without it the task would handle one of the messages.

@@ -35,7 +35,11 @@ def handle(message):
 class Fleet:
     """Handlers with a generator that only holds the flag, and what they noted."""
 
-    def __init__(self, server: Server, start: Callable[..., TaskProcess], folder: Path, concurrency: int) -> None:
+    def __init__(
+        self, server: Server, start: Callable[..., TaskProcess], folder: Path, concurrency: int, *, heartbeat: float = 5
+    ) -> None:
+        """`heartbeat`: the generator's, in seconds. With a long one its flag lives for longer than it might stand still
+        (without the flag it would handle), but while it is the only one alive it finds the dead late."""
         self._start = start
         self._folder = folder
         self._options = (
@@ -43,8 +47,7 @@ class Fleet:
             "--delivery", "at-least-once", "--wait", "1", "--concurrency", str(concurrency),
         )  # fmt: skip
         (folder / "jobs.py").write_text(JOBS)
-        # Its flag lives for longer than it might stand still: without it, it would handle.
-        wait_until(self.start(heartbeat=5).is_generator, "the generator")
+        wait_until(self.start(heartbeat=heartbeat).is_generator, "the generator")
 
     def start(self, *, heartbeat: float = 0.5) -> TaskProcess:
         task = self._start(*self._options, "--heartbeat", str(heartbeat))
@@ -142,7 +145,7 @@ def test_after_a_sigkill_the_others_go_on_as_before(
 @pytest.mark.serial
 def test_suspects_hold_up_nobody(redis, server: Server, start: Callable[..., TaskProcess], tmp_path: Path) -> None:
     """After a second death with the same messages in hand they are tried a few at a time, beside the others."""
-    fleet = Fleet(server, start, tmp_path, 100)
+    fleet = Fleet(server, start, tmp_path, 100, heartbeat=1)
     redis.rpush("messages", *(f"0.25:{n}" for n in range(6000)))
     for _ in range(2):
         victim = fleet.start()
