@@ -257,13 +257,13 @@ def with_redis(config: Config, work: Callable[[Store], int]) -> int:
     try:
         return work(store)
     except Forbidden as trouble:
-        print(f"gtask: Redis at {store.address} refuses: {trouble}", file=sys.stderr)
+        log.say(f"Redis at {store.address} refuses: {trouble}")
         return EXIT_REFUSED
     except Full as full:
-        print(f"gtask: {full}, and nothing was changed; run it again when there is room", file=sys.stderr)
+        log.say(f"{full}, and nothing was changed; run it again when there is room")
         return EXIT_UNAVAILABLE
     except Trouble as trouble:
-        print(f"gtask: lost Redis at {store.address}: {trouble}; run it again, nothing is lost", file=sys.stderr)
+        log.say(f"lost Redis at {store.address}: {trouble}; run it again, nothing is lost")
         return EXIT_UNAVAILABLE
 
 

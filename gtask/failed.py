@@ -100,18 +100,24 @@ def _reading(store: Store) -> Callable[[int, int], list[str]]:
     """Gives entries of `errors` from a place on, so many at most. It asks for less when an answer was lost, until not
     even one entry comes."""
     reply_size = ReplySize(REPLY_BYTES)
+    told = False
 
     def entries(start: int, count: int) -> list[str]:
+        nonlocal told
         while count > 0:
+            found = None
             reply_bytes = reply_size.bytes(monotonic())
             try:
-                return store.entries(start, count, reply_bytes)
+                found = store.entries(start, count, reply_bytes)
             except Unanswered:
                 if reply_bytes == 1:
                     raise
-                if reply_bytes == REPLY_BYTES:
-                    log.warning("an answer of Redis was lost; asking for less at a time")
                 reply_size.lost(monotonic())
+            if reply_bytes < REPLY_BYTES and not told:  # Redis could be asked again, so it is not away
+                told = True
+                log.warning("an answer of Redis was lost; asking for less at a time")
+            if found is not None:
+                return found
         return []
 
     return entries

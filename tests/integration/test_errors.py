@@ -1,5 +1,6 @@
 """`gtask getErrors`: every failed message is printed or still in Redis, whatever happens on the way."""
 
+import asyncio
 import json
 import os
 import pty
@@ -20,6 +21,7 @@ import pytest
 
 from gtask.failed import BATCH
 from gtask.text import failure_record
+from tests.proxy import Link, Proxy
 from tests.servers import ONE_NEW_SERVER, ONE_SERVER, OTHER_SERVER, Server
 from tests.tasks import PATIENCE, wait_until
 
@@ -51,7 +53,7 @@ def data(message: str) -> bytes:
 class Reader:
     """A `gtask getErrors` process."""
 
-    def __init__(self, server: Server, *arguments: str, stdout: int = subprocess.PIPE, **options) -> None:
+    def __init__(self, server: Server | Proxy, *arguments: str, stdout: int = subprocess.PIPE, **options) -> None:
         self.process: Any = subprocess.Popen(
             [sys.executable, "-m", "gtask", "getErrors", "--redis", server.url, *arguments],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TZ": "UTC"},
@@ -361,6 +363,27 @@ def test_redis_lost_on_the_way_is_one_line_and_69(new_server) -> None:
     assert rest_code == 69
     assert re.fullmatch(r"gtask: lost Redis at [^\n]*nothing is lost\n", err), err
     assert out
+
+
+class Ending(Proxy):
+    """It is gone amid the first large answer."""
+
+    async def _write(self, link: Link, writer: asyncio.StreamWriter, data: bytes, request: bool) -> None:
+        large = not request and len(data) > 10_000
+        await super()._write(link, writer, data[: -1 if large else None], request)
+        if large:
+            self._server.close()
+            self._cut()
+
+
+@ONE_SERVER
+def test_redis_lost_amid_an_answer_is_one_line_too(server, redis) -> None:
+    """The answer may have been too large, but where there is no Redis any more nobody asks for less."""
+    fill(redis, 2000)
+    with Ending(server.socket) as proxy:
+        code, _, err = Reader(proxy).finish()
+    assert code == 69
+    assert re.fullmatch(r"gtask: lost Redis at [^\n]*nothing is lost\n", err), err
 
 
 # -- memory
