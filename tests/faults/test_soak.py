@@ -68,8 +68,8 @@ def growth(values: list[int]) -> float:
 
 def grows(values: list[int]) -> bool:
     """Whether this is more than chance."""
-    first = median(values[:NEAR])
-    return (growth(values) - 1) * first >= max(GROWTH * first, ARENAS * ARENA)
+    first, last = median(values[:NEAR]), median(values[-NEAR:])
+    return last - first >= max(GROWTH * first, ARENAS * ARENA)
 
 
 def shown(values: list[int]) -> str:
